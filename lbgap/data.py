@@ -1,0 +1,247 @@
+"""Data sets as tensors in memory.
+
+A data set is loaded once, whole, as float32 in [0, 1] (pixel / 255 and no other preprocessing, as in Keskar et al.
+2017, released code); a batch is an index selection. Four sources: scikit-learn's embedded digits; MNIST and CIFAR in
+torchvision's own layouts or as an image-folder tree; TIMIT features from a user's ``timit.npz``. Nothing here needs
+torchvision but :func:`fetch`.
+"""
+
+import hashlib
+import importlib
+import pickle
+import sys
+import types
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lbgap import paths
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is known of a data set before it is read: sizes, the shape of one input, the number of classes."""
+
+    n_train: int
+    n_test: int
+    shape: tuple[int, ...]
+    n_classes: int
+    licence: str = "free"
+
+
+SOURCES = {
+    "digits": Source(1438, 359, (1, 8, 8), 10),
+    "mnist": Source(60_000, 10_000, (1, 28, 28), 10),
+    "cifar10": Source(50_000, 10_000, (3, 32, 32), 10),
+    "cifar100": Source(50_000, 10_000, (3, 32, 32), 100),
+    "timit": Source(721_329, 310_621, (360,), 1973, licence="TIMIT is licensed by the LDC"),
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Inputs ``x`` (n, *shape) float32 and labels ``y`` (n,) int64."""
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A train and a test split on one device, with the SHA-256 of the raw arrays they were made from."""
+
+    train: Split
+    test: Split
+    n_classes: int
+    checksum: str
+
+
+class DataMissing(FileNotFoundError):
+    """The data set is not where it is looked for; the message says where, and how to get it."""
+
+
+def load(name: str, n_train: int | None = None, n_test: int | None = None, device: str = "cpu") -> Data:
+    """Read a data set (or a fixed random subset of it) onto a device.
+
+    A subset is the first ``n_train`` (``n_test``) entries of one permutation of the whole set, the same in every run.
+
+    Raises:
+        ValueError: unknown name, or a subset larger than the set.
+        DataMissing: the files are not under ``LBGAP_DATA``.
+    """
+    source = lookup(name)
+    arrays = _raw(name)
+    take = {"train": n_train or source.n_train, "test": n_test or source.n_test}
+    splits = {}
+    for split, (x, y) in (("train", arrays[:2]), ("test", arrays[2:4])):
+        if not 1 <= take[split] <= len(y):
+            raise ValueError(f"n_{split} is {take[split]}; {name} accepts 1 to {len(y)}")
+        if take[split] < len(y):
+            chosen = np.sort(np.random.default_rng(0).permutation(len(y))[: take[split]])
+            x, y = x[chosen], y[chosen]
+        inputs = torch.from_numpy(np.ascontiguousarray(x)).to(device)
+        inputs = inputs.float().div_(255) if inputs.dtype == torch.uint8 else inputs.float()
+        splits[split] = Split(inputs, torch.from_numpy(y.astype(np.int64)).to(device))
+    return Data(splits["train"], splits["test"], source.n_classes, arrays[4])
+
+
+def lookup(name: str) -> Source:
+    """The :class:`Source` of a data set; ValueError names the accepted ones."""
+    if name not in SOURCES:
+        raise ValueError(f"data is '{name}'; accepted are {', '.join(SOURCES)}")
+    return SOURCES[name]
+
+
+@lru_cache(maxsize=2)
+def _raw(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
+    arrays = _READERS[name](paths.data())
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    source = SOURCES[name]
+    for x, what in ((arrays[0], "train"), (arrays[2], "test")):
+        if x.shape[1:] != source.shape:
+            raise ValueError(f"{name} {what} inputs have shape {x.shape[1:]}; accepted is {source.shape}")
+    return *arrays, digest.hexdigest()
+
+
+def _missing(name: str, looked: list[Path]) -> DataMissing:
+    where = " or ".join(str(p) for p in looked)
+    return DataMissing(f"data set '{name}' not found at {where}; set LBGAP_DATA to the folder that holds it, or run "
+                       f"'python -m lbgap data --fetch {name}'")
+
+
+def _digits(_: Path):
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    # 0..16 grey levels -> 0..255, so that digits pass through the same /255 as every image set
+    x = np.round(x * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
+    order = np.random.default_rng(0).permutation(len(y))
+    cut = SOURCES["digits"].n_train
+    return x[order[:cut]], y[order[:cut]], x[order[cut:]], y[order[cut:]]
+
+
+def _idx(path: Path) -> np.ndarray:
+    """One IDX file: two zero bytes, type (8 = uint8), rank, big-endian sizes, data."""
+    raw = path.read_bytes()
+    rank = raw[3]
+    if raw[:3] != b"\x00\x00\x08":
+        raise ValueError(f"{path} is not an IDX file of unsigned bytes")
+    shape = np.frombuffer(raw, ">i4", rank, 4)
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def _mnist(root: Path):
+    folder = root / "MNIST" / "raw"
+    names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    if not all((folder / f"{n}-ubyte").exists() for n in names):
+        raise _missing("mnist", [folder])
+    x, y, xt, yt = (_idx(folder / f"{n}-ubyte") for n in names)
+    return x[:, None], y, xt[:, None], yt
+
+
+def _cifar(root: Path, name: str, pickled: str, train_files: list[str], test_file: str, label: str):
+    folder, tree = root / pickled, root / name
+    if folder.is_dir():
+        def read(files):
+            parts = [pickle.loads((folder / f).read_bytes(), encoding="latin1") for f in files]
+            x = np.concatenate([np.asarray(p["data"], np.uint8) for p in parts]).reshape(-1, 3, 32, 32)
+            return x, np.concatenate([np.asarray(p[label]) for p in parts])
+        return *read(train_files), *read([test_file])
+    if (tree / "train").is_dir() and (tree / "test").is_dir():
+        return _image_folder(tree, name)
+    raise _missing(name, [folder, tree])
+
+
+def _image_folder(tree: Path, name: str):
+    """``{train,test}/<class>/<image>``, decoded once and kept in the cache folder."""
+    kept = paths.cache() / "data" / f"{name}.npz"
+    if kept.exists():
+        with np.load(kept) as arrays:
+            return tuple(arrays[k] for k in ("x", "y", "xt", "yt"))
+    from PIL import Image
+
+    arrays = []
+    for split in ("train", "test"):
+        classes = sorted(p for p in (tree / split).iterdir() if p.is_dir())
+        files = [(f, i) for i, c in enumerate(classes) for f in sorted(c.iterdir())]
+        x = np.stack([np.asarray(Image.open(f).convert("RGB")).transpose(2, 0, 1) for f, _ in files])
+        arrays += [x, np.array([i for _, i in files])]
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    partial = kept.with_name(f"{name}.{hash(tree)}.part.npz")
+    np.savez(partial, **dict(zip(("x", "y", "xt", "yt"), arrays, strict=True)))
+    partial.replace(kept)
+    return tuple(arrays)
+
+
+def _timit(root: Path):
+    """The user's own features: ``timit.npz`` with x_train (n, 360), y_train (n,), x_test, y_test."""
+    path = root / "timit.npz"
+    if not path.exists():
+        raise DataMissing(f"data set 'timit' not found at {path}; TIMIT is licensed, so bring your own features as "
+                          "x_train (n, 360), y_train, x_test, y_test in that file")
+    with np.load(path) as arrays:
+        absent = [k for k in ("x_train", "y_train", "x_test", "y_test") if k not in arrays]
+        if absent:
+            raise ValueError(f"{path} lacks {', '.join(absent)}; accepted are x_train, y_train, x_test, y_test")
+        out = tuple(arrays[k] for k in ("x_train", "y_train", "x_test", "y_test"))
+    labels = np.concatenate([out[1], out[3]])
+    if labels.min() < 0 or labels.max() >= SOURCES["timit"].n_classes:
+        raise ValueError(f"{path} has labels {labels.min()} to {labels.max()}; accepted are 0 to 1972")
+    return out[0].astype(np.float32), out[1], out[2].astype(np.float32), out[3]
+
+
+_READERS = {
+    "digits": _digits,
+    "mnist": _mnist,
+    "cifar10": lambda root: _cifar(root, "cifar10", "cifar-10-batches-py",
+                                   [f"data_batch_{i}" for i in range(1, 6)], "test_batch", "labels"),
+    "cifar100": lambda root: _cifar(root, "cifar100", "cifar-100-python", ["train"], "test", "fine_labels"),
+    "timit": _timit,
+}
+
+
+def available(name: str) -> str:
+    """One line: 'here' with its folder, or where it was looked for."""
+    try:
+        _raw(name)
+    except DataMissing as missing:
+        return f"missing: {missing}"
+    return "embedded" if name == "digits" else f"here, under {paths.data()}"
+
+
+def fetch(name: str) -> Path:
+    """Download a data set through torchvision (which shows progress and checks MD5 sums) into the data folder."""
+    classes = {"mnist": "MNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+    if name not in classes:
+        raise ValueError(f"fetch is '{name}'; accepted are {', '.join(classes)} (digits is embedded, TIMIT is licensed)")
+    dataset = getattr(_torchvision().datasets, classes[name])
+    for train in (True, False):
+        dataset(root=str(paths.data()), train=train, download=True)
+    _raw.cache_clear()
+    return paths.data()
+
+
+def _torchvision():
+    """Import torchvision, also beside a CPU build of torch.
+
+    The wheel on the registry is built for CUDA; beside a CPU torch only the registration of fake kernels for its
+    compiled operators fails, and nothing used here needs those: an empty module in its place lets the rest load.
+    """
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        for name in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        sys.modules["torchvision._meta_registrations"] = types.ModuleType("torchvision._meta_registrations")
+        return importlib.import_module("torchvision")

@@ -1,0 +1,66 @@
+"""Loss and accuracy on a split, with batch norm read as one chooses."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+# "batch": statistics of each chunk, as the authors' Keras mode 2 evaluates; "running": the buffers, as PyTorch does.
+READINGS = ("batch", "running", "reestimated")
+CHUNK = 5000
+
+
+@contextmanager
+def batch_norm_reading(model: nn.Module, reading: str, x: Tensor | None = None, chunk: int = CHUNK) -> Iterator[nn.Module]:
+    """Evaluation mode (dropout off) with batch norm in one reading; modes and buffers come back exactly as they were.
+
+    Args:
+        reading: "running" uses the buffers; "batch" the statistics of whatever batch is passed; "reestimated" replaces the
+            buffers by the averages of the statistics of chunks of ``x`` under the present weights.
+    Raises:
+        ValueError: unknown reading, or "reestimated" without ``x``.
+    """
+    if reading not in READINGS:
+        raise ValueError(f"batch_norm is '{reading}'; accepted are {', '.join(READINGS)}")
+    if reading == "reestimated" and x is None:
+        raise ValueError("batch_norm is 'reestimated' but x is None; accepted is the data to estimate the statistics on")
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    modes = {m: m.training for m in model.modules()}
+    buffers = [(m.running_mean, m.running_var, m.num_batches_tracked, m.momentum) for m in norms]
+    try:
+        model.eval()
+        if reading == "batch":
+            for m in norms:  # without buffers, PyTorch normalises by the batch in evaluation mode too
+                m.running_mean = m.running_var = None
+        elif reading == "reestimated":
+            for m in norms:
+                m.running_mean, m.running_var = torch.zeros_like(m.running_mean), torch.ones_like(m.running_var)
+                m.num_batches_tracked = torch.zeros_like(m.num_batches_tracked)
+                m.momentum = None  # cumulative average
+                m.train()
+            with torch.no_grad():
+                for part in x.split(chunk):
+                    model(part)
+            model.eval()
+        yield model
+    finally:
+        for m, (mean, var, count, momentum) in zip(norms, buffers, strict=True):
+            m.running_mean, m.running_var, m.num_batches_tracked, m.momentum = mean, var, count, momentum
+        for m, mode in modes.items():
+            m.training = mode
+
+
+@torch.no_grad()
+def loss_and_accuracy(model: nn.Module, x: Tensor, y: Tensor, batch_norm: str = "batch",
+                      chunk: int = CHUNK) -> tuple[float, float]:
+    """Mean cross entropy (nats) and accuracy (percent) over (x, y), in chunks, dropout off."""
+    loss, correct = 0.0, 0
+    with batch_norm_reading(model, batch_norm, x, chunk):
+        for part, labels in zip(x.split(chunk), y.split(chunk), strict=True):
+            logits = model(part).double()
+            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+            correct += int((logits.argmax(1) == labels).sum())
+    return loss / len(y), 100 * correct / len(y)

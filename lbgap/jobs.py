@@ -1,0 +1,105 @@
+"""One job in, one record out."""
+
+import platform
+import time
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+import lbgap
+from lbgap import measure, paths, train
+from lbgap.data import Data, load
+from lbgap.records import Record, tidy
+from lbgap.spec import Job, Measure, Train, Weights
+
+
+class Cache:
+    """Weights by run and epoch, as safetensors in an ignored folder: what is gone is computed again."""
+
+    def __init__(self, folder: Path | None = None):
+        self.folder = folder or paths.cache() / "weights"
+
+    def path(self, weights: Weights) -> Path:
+        """Where the weights of a run after an epoch lie."""
+        return self.folder / weights.run.key / f"{weights.epoch}.safetensors"
+
+    def __contains__(self, weights: Weights) -> bool:
+        return self.path(weights).exists()
+
+    def get(self, weights: Weights) -> train.State:
+        """The state dict; FileNotFoundError where it is not there."""
+        return load_file(self.path(weights))
+
+    def put(self, weights: Weights, state: train.State) -> None:
+        """Write a state dict, whole or not at all."""
+        path = self.path(weights)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{time.time_ns()}.part")
+        save_file(state, partial)
+        partial.replace(path)
+
+
+def default_device() -> str:
+    """ "cuda" where there is one, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def execute(job: Job, cache: Cache, device: str | None = None, keep: Collection[int] = ()) -> Record:
+    """Run one job and return its record (unwritten); a run's weights at its end and at ``keep`` go to the cache.
+
+    The weights of parents must be in the cache, except those of a parent that diverged: then there is nothing to
+    measure, and the record says so.
+    """
+    device = device or default_device()
+    if device == "cpu":
+        # the order of float sums depends on the number of threads: one thread a job, so that records can be repeated
+        torch.set_num_threads(1)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    begun, clock = datetime.now(UTC), time.perf_counter()
+    if any(w not in cache for w in job.parents):
+        results, checksum = {"diverged": True}, None
+    elif isinstance(job, Train):
+        results = train.run(job, device, start=cache.get(job.start) if job.start else None, keep=keep,
+                            on_weights=lambda epoch, state: cache.put(job.at(epoch), state))
+        checksum = results.pop("checksum")
+    else:
+        spec = job.of[0].run.data
+        data = load(spec.name, spec.n_train, spec.n_test, device)
+        results, checksum = MEASURES[job.kind](job, data, [cache.get(w) for w in job.of], device), data.checksum
+    return Record(job, tidy(results), {
+        "version": lbgap.__version__, "torch": torch.__version__, "python": platform.python_version(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
+        "threads": torch.get_num_threads(), "seconds": round(time.perf_counter() - clock, 2),
+        "begun": begun.isoformat(timespec="seconds"), "data": checksum})
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _model(job: Measure, data: Data, state: train.State, device: str) -> torch.nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        model = train.initial_model(job.of[0].run, data)
+    model.load_state_dict(state)
+    return model.to(device)
+
+
+def _sharpness(job: Measure, data: Data, states: list[train.State], device: str) -> dict:
+    model = _model(job, data, states[0], device)
+    loss = measure.mean_cross_entropy(data.train.x, data.train.y)
+    return measure.sharpness(model, loss, data=data.train.x, **job.arguments).as_dict()
+
+
+def _path(job: Measure, data: Data, states: list[train.State], device: str) -> dict:
+    splits = {"train": (data.train.x, data.train.y), "test": (data.test.x, data.test.y)}
+    return measure.path(_model(job, data, states[0], device), *states, splits, **job.arguments)
+
+
+MEASURES: dict[str, Callable[[Measure, Data, list[train.State], str], dict]] = {"sharpness": _sharpness, "path": _path}

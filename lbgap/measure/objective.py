@@ -1,0 +1,66 @@
+"""A model's loss as a function of its flat parameter vector, with an exact way back."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# A loss is a scalar tensor, or an iterable of scalar terms whose sum it is (so that the graph of one term at a time lives).
+Loss = Callable[[nn.Module], Tensor | Iterator[Tensor]]
+
+
+def mean_cross_entropy(x: Tensor, y: Tensor, chunk: int = 5000) -> Loss:
+    """Mean cross entropy over a whole set, in fixed chunks (which are also the batches of per-batch batch norm).
+
+    The network runs in its own precision; softmax and sum are float64, because near a minimum the loss of one example is
+    below float32's resolution of 1.
+    """
+    def loss(model: nn.Module) -> Iterator[Tensor]:
+        for part, labels in zip(x.split(chunk), y.split(chunk), strict=True):
+            yield F.cross_entropy(model(part).double(), labels, reduction="sum") / len(y)
+
+    return loss
+
+
+class Objective:
+    """``value`` and ``gradient`` of a loss at flat displacements from the parameters found on construction."""
+
+    def __init__(self, model: nn.Module, loss: Loss):
+        self.model, self.loss = model, loss
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise ValueError("model has 0 trainable parameters; accepted is at least 1")
+        self._origin = [p.detach().clone() for p in self.parameters]
+        self.origin = torch.cat([p.reshape(-1) for p in self._origin])
+
+    @contextmanager
+    def restoring(self) -> Iterator["Objective"]:
+        """On the way out every parameter is bit for bit what it was."""
+        try:
+            yield self
+        finally:
+            with torch.no_grad():
+                for p, o in zip(self.parameters, self._origin, strict=True):
+                    p.copy_(o)
+
+    @torch.no_grad()
+    def move(self, displacement: Tensor) -> None:
+        """Set the parameters to origin + displacement (n,)."""
+        at = 0
+        for p, o in zip(self.parameters, self._origin, strict=True):
+            p.copy_(o + displacement[at:at + p.numel()].view_as(p))
+            at += p.numel()
+
+    def value_and_gradient(self, displacement: Tensor) -> tuple[float, Tensor]:
+        """Loss (float64) and gradient (n,) at origin + displacement; ``.grad`` of the parameters is not touched."""
+        self.move(displacement)
+        total, gradient = 0.0, torch.zeros_like(self.origin)
+        with torch.enable_grad():
+            terms = self.loss(self.model)
+            for term in [terms] if isinstance(terms, Tensor) else terms:
+                parts = torch.autograd.grad(term, self.parameters, allow_unused=True, materialize_grads=True)
+                gradient += torch.cat([g.reshape(-1) for g in parts])
+                total += float(term.detach())
+        return total, gradient

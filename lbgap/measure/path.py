@@ -1,0 +1,50 @@
+"""Loss and accuracy along a path between two solutions (parametric plots, Goodfellow et al. 2015)."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lbgap.evaluate import loss_and_accuracy
+
+SHAPES = ("linear", "curvilinear")
+
+
+def path(model: nn.Module, first: dict[str, Tensor], second: dict[str, Tensor], splits: dict[str, tuple[Tensor, Tensor]],
+         shape: str = "linear", low: float = -1.0, high: float = 2.0, points: int = 25,
+         batch_norm: str = "batch") -> dict[str, list[float]]:
+    """Evaluate between two state dicts: alpha = 0 is ``first``, alpha = 1 is ``second``.
+
+    Keskar et al. 2017, 2.2.1 (linear: alpha x_2 + (1 - alpha) x_1) and appendix D (curvilinear: sin(alpha pi/2) x_2 +
+    cos(alpha pi/2) x_1). Only trainable weights are interpolated. Interpolated batch-norm buffers would belong to no
+    network on the path, so statistics are those of each batch ("batch") or re-estimated at each point.
+
+    Args:
+        model: a network of the solutions' architecture; its weights are restored.
+        splits: name -> (x, y).
+    Returns:
+        ``alpha`` and, per split, ``<name>_loss`` (nats) and ``<name>_accuracy`` (percent).
+    Raises:
+        ValueError: unknown shape, or "running" statistics, which no point between two solutions has.
+    """
+    if shape not in SHAPES:
+        raise ValueError(f"shape is '{shape}'; accepted are {', '.join(SHAPES)}")
+    if batch_norm == "running":
+        raise ValueError("batch_norm is 'running'; accepted on a path are batch, reestimated")
+    before = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    out: dict[str, list[float]] = {"alpha": [float(a) for a in np.linspace(low, high, points)]}
+    try:
+        for alpha in out["alpha"]:
+            a, b = (1 - alpha, alpha) if shape == "linear" else (math.cos(alpha * math.pi / 2),
+                                                                  math.sin(alpha * math.pi / 2))
+            with torch.no_grad():
+                for name, p in model.named_parameters():
+                    p.copy_(a * first[name].to(p.device) + b * second[name].to(p.device))
+            for name, (x, y) in splits.items():
+                loss, accuracy = loss_and_accuracy(model, x, y, batch_norm)
+                out.setdefault(f"{name}_loss", []).append(loss)
+                out.setdefault(f"{name}_accuracy", []).append(accuracy)
+    finally:
+        model.load_state_dict(before)
+    return out

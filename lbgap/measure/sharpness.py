@@ -1,0 +1,144 @@
+"""Sharpness, metric 2.1 of Keskar et al. 2017: how far the loss can rise inside a small box around a solution."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import Bounds, minimize
+from torch import Tensor, nn
+
+from lbgap.evaluate import CHUNK, batch_norm_reading
+from lbgap.measure.objective import Loss, Objective
+from lbgap.measure.subspace import RandomSubspace
+
+SPACES = ("full", "random")
+STARTS = ("solution", "random")
+
+
+@dataclass(frozen=True)
+class Sharpness:
+    """The metric and everything needed to judge it.
+
+    ``value`` = 100 (``loss_max`` - ``loss``) / (1 + ``loss``). ``message`` is the solver's own; ``at_bound`` the fraction of
+    coordinates on the box's border at the best point; ``scaling`` the factor the objective was multiplied by.
+    """
+
+    value: float
+    loss: float
+    loss_max: float
+    iterations: int
+    evaluations: int
+    at_bound: float
+    scaling: float
+    message: str
+
+    def as_dict(self) -> dict:
+        """Plain values for a record."""
+        return asdict(self)
+
+
+def sharpness(model: nn.Module, loss: Loss, epsilon: float = 1e-3, space: str = "full", p: int = 100, seed: int = 0,
+              batch_norm: str = "batch", iterations: int = 10, scaling: float | str = "auto", tolerance: float = 0.0,
+              start: str = "solution", subspace_scale: str = "box", data: Tensor | None = None) -> Sharpness:
+    """Maximise the loss over a box around the present weights with L-BFGS-B (SciPy), inexactly.
+
+    Full space (A = I): |z_i| <= epsilon (|x_i| + 1) for every trainable scalar x_i. Random subspace: z = A y with A of
+    :class:`RandomSubspace` and |y_i| <= epsilon (|(A^+ x)_i| + 1). Weights, buffers and modes are restored exactly;
+    dropout is off.
+
+    >>> import torch
+    >>> from lbgap.measure import mean_cross_entropy, sharpness
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    >>> x, y = torch.randn(64, 4), torch.randint(3, (64,))
+    >>> result = sharpness(model, mean_cross_entropy(x, y), epsilon=1e-3)
+    >>> result.value > 0, result.message != ""
+    (True, True)
+
+    Args:
+        loss: callable on the model, returning a scalar tensor or an iterable of terms to be summed. It should be the
+            loss of the whole training set, and deterministic.
+        epsilon: half-width of the box (relative to 1 + |x_i|), > 0.
+        space: "full" or "random"; ``p`` and ``seed`` belong to the latter.
+        batch_norm: "batch" (statistics of each batch the loss passes, the authors' Keras mode 2), "running", or
+            "reestimated" (from ``data``, inputs of the training set, under the solution's weights).
+        iterations: L-BFGS-B iterations; the paper's "inexact" is 10.
+        scaling: factor on the objective inside the solver. L-BFGS-B's first trial step is the gradient itself, which near
+            a minimum is far shorter than the box, so that unscaled it can stop with nothing found. "auto" makes
+            that step as long as the box's half diagonal; a number sets the factor.
+        tolerance: SciPy's ``ftol`` and ``gtol``; 0 leaves ``iterations`` alone to end the search.
+        start: "solution" (z = 0) or "random" (uniform in the box, from ``seed``).
+
+    Returns:
+        A :class:`Sharpness`; its ``value`` is taken at the best point evaluated, the start included, so it is >= 0 from the
+        solution, and ``message`` says why the solver stopped.
+
+    Raises:
+        ValueError: a bad argument, or a loss that is not finite at the solution.
+    """
+    _check(epsilon, space, iterations, scaling, tolerance, start)
+    objective = Objective(model, loss)
+    with batch_norm_reading(model, batch_norm, data, CHUNK), objective.restoring():
+        n, device, dtype = len(objective.origin), objective.origin.device, objective.origin.dtype
+        if space == "full":
+            centre = objective.origin.double()
+
+            def lift(z: Tensor) -> Tensor:
+                return z
+
+            def project(g: Tensor) -> Tensor:
+                return g
+        else:
+            basis = RandomSubspace(n, p, seed, subspace_scale, device)
+            centre, lift, project = basis.pinv(objective.origin.float()), basis.matvec, basis.rmatvec
+        box = (epsilon * (centre.abs() + 1)).double().cpu().numpy()
+
+        def evaluate(z: np.ndarray) -> tuple[float, np.ndarray]:
+            value, gradient = objective.value_and_gradient(lift(torch.from_numpy(z).to(device, dtype)))
+            return value, project(gradient).double().cpu().numpy()
+
+        zero = np.zeros_like(box)
+        at_solution, gradient = evaluate(zero)
+        if not np.isfinite(at_solution):
+            raise ValueError(f"loss is {at_solution} at the solution; accepted is a finite loss")
+        z0 = zero
+        if start == "random":
+            z0 = np.random.default_rng(seed).uniform(-box, box)
+            _, gradient = evaluate(z0)
+        length = float(np.linalg.norm(gradient))
+        factor = float(np.linalg.norm(box)) / length if scaling == "auto" and length > 0 else 1.0
+        factor = factor if scaling == "auto" else float(scaling)
+        return _climb(evaluate, z0, box, at_solution, factor, iterations, tolerance)
+
+
+def _climb(evaluate, z0, box, at_solution, factor, iterations, tolerance) -> Sharpness:
+    best, where, calls = -np.inf, z0, 0
+
+    def negative(z: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal best, where, calls
+        value, gradient = evaluate(z)
+        calls += 1
+        if value > best:
+            best, where = value, z.copy()
+        # relative to the solution: the solver sees differences, not digits shared by every value
+        return -factor * (value - at_solution), -factor * gradient
+
+    outcome = minimize(negative, z0, jac=True, method="L-BFGS-B", bounds=Bounds(-box, box),
+                       options={"maxiter": iterations, "maxfun": 20 * iterations, "ftol": tolerance, "gtol": tolerance})
+    return Sharpness(value=100 * (best - at_solution) / (1 + at_solution), loss=at_solution, loss_max=best,
+                     iterations=int(outcome.nit), evaluations=calls,
+                     at_bound=float(np.mean(np.abs(where) >= box * (1 - 1e-9))), scaling=factor,
+                     message=str(outcome.message))
+
+
+def _check(epsilon, space, iterations, scaling, tolerance, start) -> None:
+    if not epsilon > 0:
+        raise ValueError(f"epsilon is {epsilon}; accepted is a number above 0")
+    for name, value, accepted in (("space", space, SPACES), ("start", start, STARTS)):
+        if value not in accepted:
+            raise ValueError(f"{name} is '{value}'; accepted are {', '.join(accepted)}")
+    if iterations < 1:
+        raise ValueError(f"iterations is {iterations}; accepted is 1 or more")
+    if tolerance < 0:
+        raise ValueError(f"tolerance is {tolerance}; accepted is 0 or more")
+    if scaling != "auto" and (isinstance(scaling, str) or not scaling > 0):
+        raise ValueError(f"scaling is {scaling!r}; accepted are 'auto' or a number above 0")

@@ -1,0 +1,57 @@
+"""A random p-dimensional subspace of parameter space, never stored and never factored whole."""
+
+import torch
+from torch import Tensor
+
+SCALES = {"box": "N(0, 1/p) entries", "unit": "N(0, 1/n) entries: columns of norm about 1", "standard": "N(0, 1) entries"}
+
+
+class RandomSubspace:
+    """The n x p matrix A of Keskar et al. 2017, section 2.2.2, with independent Gaussian entries.
+
+    The paper says only that A is random. Gaussian entries make the subspace's orientation uniform. Their variance decides
+    what the box means: with 1/p ("box", the default) a corner of the subspace's box, |y_i| = epsilon, moves each
+    weight by epsilon in root mean square, the same as the full-space box does for small weights, so that the two columns
+    of numbers speak of steps of one size. The other scales exist to measure how much this choice matters.
+
+    A is regenerated from ``seed`` in blocks of rows whenever it is multiplied; A^+ v = (A^T A)^-1 A^T v takes the p x p
+    Gram matrix alone.
+
+    Raises:
+        ValueError: p outside 1..n, or an unknown scale.
+    """
+
+    ROWS = 1 << 16
+
+    def __init__(self, n: int, p: int = 100, seed: int = 0, scale: str = "box", device: str | torch.device = "cpu"):
+        if not 1 <= p <= n:
+            raise ValueError(f"p is {p}; accepted is 1 to the number of parameters, {n}")
+        if scale not in SCALES:
+            raise ValueError(f"scale is '{scale}'; accepted are {', '.join(SCALES)}")
+        self.n, self.p, self.seed, self.device = n, p, seed, torch.device(device)
+        self.deviation = {"box": p**-0.5, "unit": n**-0.5, "standard": 1.0}[scale]
+
+    def _blocks(self):
+        generator = torch.Generator(self.device).manual_seed(self.seed)
+        for start in range(0, self.n, self.ROWS):
+            stop = min(start + self.ROWS, self.n)
+            yield slice(start, stop), torch.randn(stop - start, self.p, generator=generator, device=self.device
+                                                  ).mul_(self.deviation)
+
+    def matvec(self, y: Tensor) -> Tensor:
+        """A y: (p,) -> (n,)."""
+        return torch.cat([block @ y for _, block in self._blocks()])
+
+    def rmatvec(self, v: Tensor) -> Tensor:
+        """A^T v: (n,) -> (p,), summed in float64."""
+        total = torch.zeros(self.p, dtype=torch.float64, device=self.device)
+        for rows, block in self._blocks():
+            total += (v[rows] @ block).double()
+        return total
+
+    def pinv(self, v: Tensor) -> Tensor:
+        """A^+ v: (n,) -> (p,) float64."""
+        gram = torch.zeros(self.p, self.p, dtype=torch.float64, device=self.device)
+        for _, block in self._blocks():
+            gram += (block.T @ block).double()
+        return torch.linalg.solve(gram, self.rmatvec(v))

@@ -1,0 +1,158 @@
+"""The store: one JSON file a job, at ``<first two letters>/<key>.json``, written whole or not at all."""
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lbgap import paths
+from lbgap.spec import Job, job_from_json
+
+DIGITS = 6
+
+
+class BadRecord(ValueError):
+    """A record that is truncated, edited, or not the record of the job whose key it bears."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one job produced. Two records agree when job and results are equal; provenance (who, when, how fast) may differ."""
+
+    job: Job
+    results: dict[str, Any]
+    provenance: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The job's key."""
+        return self.job.key
+
+    def agrees(self, other: "Record") -> bool:
+        """Same job and same numbers."""
+        return self.key == other.key and self.results == other.results
+
+    def to_json(self) -> str:
+        """The file's text; ``digest`` covers everything else."""
+        body = {"job": self.job.canonical() | {"kind": self.job.kind, "semantics": self.job.semantics},
+                "results": self.results, "provenance": self.provenance}
+        return json.dumps(body | {"digest": _digest(body)}, indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, name: str, key: str | None = None) -> "Record":
+        """Parse and check a record's text; BadRecord names ``name`` and what is wrong."""
+        try:
+            body = json.loads(text)
+            digest = body.pop("digest")
+            fields = body["job"], body["results"], body["provenance"]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise BadRecord(f"record {name} is truncated or not a record; delete it or restore it") from None
+        if digest != _digest(body):
+            raise BadRecord(f"record {name} was edited after it was written (digest differs); delete it or restore it")
+        record = cls(job_from_json(fields[0]), *fields[1:])
+        if key not in (None, record.key):
+            raise BadRecord(f"record {name} belongs to job {record.key}; delete it or rename it")
+        return record
+
+
+def _digest(body: dict) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+def tidy(value: Any) -> Any:
+    """JSON-ready: floats to six significant digits, non-finite floats as strings, tuples as lists."""
+    if isinstance(value, dict):
+        return {str(k): tidy(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [tidy(v) for v in value]
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else str(value)
+    return value
+
+
+class Store:
+    """A folder of records.
+
+    Reading checks every record; a bad one raises :class:`BadRecord` and is never read past. Writing replaces nothing: where a
+    record of the key exists, it stays.
+    """
+
+    def __init__(self, folder: Path | str | None = None):
+        self.folder = Path(folder) if folder else paths.results()
+
+    def path(self, key: str) -> Path:
+        """Where the record of a key lies."""
+        return self.folder / key[:2] / f"{key}.json"
+
+    def __contains__(self, job: Job) -> bool:
+        return self.path(job.key).exists()
+
+    def get(self, job: Job) -> Record | None:
+        """The record of a job, or None where there is none."""
+        path = self.path(job.key)
+        try:
+            text = path.read_text()
+        except FileNotFoundError:
+            return None
+        return Record.from_json(text, str(path), job.key)
+
+    def __iter__(self) -> Iterator[Record]:
+        for path in sorted(self.folder.glob("??/*.json")):
+            yield Record.from_json(path.read_text(), str(path), path.stem)
+
+    def put(self, record: Record) -> Record:
+        """Write a record unless its key has one; returns what the store then holds."""
+        path = self.path(record.key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{record.key}.", suffix=".part")
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(record.to_json())
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(partial, 0o644)
+            try:
+                os.link(partial, path)  # atomic, and refuses to replace: the first of two writers wins
+            except FileExistsError:
+                pass
+        finally:
+            os.unlink(partial)
+        return self.get(record.job)
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What a merge did: keys added, keys already there and equal, keys whose numbers differ (the older record stayed)."""
+
+    added: list[str]
+    same: list[str]
+    conflicts: list[str]
+
+
+def pack(store: Store, file: Path) -> int:
+    """Write every record of a store into one file, a JSON line each; returns their number."""
+    lines = [json.dumps(json.loads(r.to_json()), separators=(",", ":")) for r in store]
+    partial = file.with_name(f".{file.name}.part")
+    partial.write_text("".join(line + "\n" for line in lines))
+    partial.replace(file)
+    return len(lines)
+
+
+def merge(store: Store, file: Path) -> Merge:
+    """Add the records of a packed file to a store; every line is checked before the first is written."""
+    records = [Record.from_json(line, f"{file}, line {i}")
+               for i, line in enumerate(file.read_text().splitlines(), 1)]
+    out = Merge([], [], [])
+    for record in records:
+        held = store.get(record.job)
+        if held is None:
+            store.put(record)
+            out.added.append(record.key)
+        else:
+            (out.same if held.agrees(record) else out.conflicts).append(record.key)
+    return out

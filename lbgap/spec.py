@@ -1,0 +1,193 @@
+"""What is to be done: a training run or a measurement, as an immutable, validated value with a stable key.
+
+The key is a hash of the canonical JSON, parents included. Fields at their default are left out of that JSON, so a new field
+whose default reproduces the old behaviour keeps every old key; a default, once released, is therefore never changed.
+"""
+
+import hashlib
+import json
+import math
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lbgap import data as datasets
+
+# Raised by hand when the meaning of the code changes (a corrected training bug), so that old records no longer match.
+SEMANTICS = {"train": 1, "sharpness": 1, "path": 1}
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+
+
+class Frozen(BaseModel):
+    """An immutable value; unknown names and bad values end in a ValueError of one sentence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+
+    def __init__(self, **values):
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ValueError(_sentence(type(self), error)) from None
+
+    def canonical(self) -> dict[str, Any]:
+        """JSON-ready values, defaults left out."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    @cached_property
+    def key(self) -> str:
+        """16 hexadecimal digits of the SHA-256 of the canonical JSON."""
+        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.key == other.key
+
+
+def _sentence(cls: type, error: ValidationError) -> str:
+    first = error.errors()[0]
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{name} is not a field of {cls.__name__}; accepted are {', '.join(cls.model_fields)}"
+    wanted = first["msg"][0].lower() + first["msg"][1:]
+    return f"{name} is {first['input']!r}; {wanted}"
+
+
+class DataSpec(Frozen):
+    """Which data: a set, a subset of it (None = all), the augmentation of the training inputs."""
+
+    name: str
+    n_train: Count | None = None
+    n_test: Count | None = None
+    augment: Literal["none", "keskar"] = "none"
+
+    @model_validator(mode="after")
+    def _within_the_set(self):
+        source = datasets.lookup(self.name)
+        for field, most in (("n_train", source.n_train), ("n_test", source.n_test)):
+            value = getattr(self, field)
+            if value is not None and value > most:
+                raise ValueError(f"{field} is {value}; {self.name} accepts 1 to {most}")
+        return self
+
+    @property
+    def size(self) -> int:
+        """Number of training examples."""
+        return self.n_train or datasets.lookup(self.name).n_train
+
+
+class OptimizerSpec(Frozen):
+    """Adam (Kingma & Ba 2015) or SGD; ``learning_rate`` has no default because no experiment should hide it.
+
+    ``proximal`` > 0 is conservative training (Keskar et al. 2017, E.2): each batch minimises its mean loss plus
+    ``proximal``/2 ||x - x_k||^2 with ``inner_steps`` optimizer steps from x_k.
+    """
+
+    name: Literal["adam", "sgd"]
+    learning_rate: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    proximal: Annotated[float, Field(ge=0)] = 0.0
+    inner_steps: Count = 1
+
+
+class Train(Frozen):
+    """One training run.
+
+    ``updates`` is the whole budget; an epoch is one pass over a fresh permutation, its last batch smaller where the batch
+    does not divide the set (Keras ``fit``). ``evaluate_every`` (epochs) sets how dense the recorded test curve is; the end
+    is always evaluated. ``start`` warm-starts from another run's weights, with a fresh optimizer.
+    """
+
+    kind: Literal["train"] = "train"
+    data: DataSpec
+    model: str
+    options: dict[str, bool | int | float | str] = {}
+    optimizer: OptimizerSpec
+    batch_size: Count
+    updates: Count
+    seed: Annotated[int, Field(ge=0, strict=True)]
+    precision: Literal["float32", "bfloat16"] = "float32"
+    evaluate_every: Count = 1
+    start: "Weights | None" = None
+    semantics: int = 0
+
+    def __init__(self, **values):
+        super().__init__(**{"semantics": SEMANTICS["train"], **values})
+
+    @model_validator(mode="after")
+    def _batch_within_data(self):
+        if self.batch_size > self.data.size:
+            raise ValueError(f"batch_size is {self.batch_size}; {self.data.name} with {self.data.size} training examples "
+                             f"accepts 1 to {self.data.size}")
+        return self
+
+    @property
+    def updates_per_epoch(self) -> int:
+        """Updates in one pass over the data."""
+        return math.ceil(self.data.size / self.batch_size)
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the data, the last one possibly cut short."""
+        return math.ceil(self.updates / self.updates_per_epoch)
+
+    @property
+    def parents(self) -> tuple["Weights", ...]:
+        """The weights this run needs before it can begin."""
+        return (self.start,) if self.start else ()
+
+    def at(self, epoch: int | None = None) -> "Weights":
+        """This run's weights after ``epoch`` epochs (None: at the end; 0: at the start)."""
+        return Weights(run=self, epoch=self.epochs if epoch is None else epoch)
+
+
+class Weights(Frozen):
+    """The weights of one run after an epoch."""
+
+    run: Train
+    epoch: Annotated[int, Field(ge=0, strict=True)]
+
+    @model_validator(mode="after")
+    def _within_the_run(self):
+        if self.epoch > self.run.epochs:
+            raise ValueError(f"epoch is {self.epoch}; this run accepts 0 to {self.run.epochs}")
+        return self
+
+
+class Measure(Frozen):
+    """One measurement on the weights of one or more runs; ``kind`` is a name in ``lbgap.jobs.MEASURES``."""
+
+    kind: Literal["sharpness", "path"]
+    arguments: dict[str, bool | int | float | str] = {}
+    of: tuple[Weights, ...] = Field(min_length=1)
+    semantics: int = 0
+
+    def __init__(self, **values):
+        super().__init__(**{"semantics": SEMANTICS.get(values.get("kind"), 1), **values})
+
+    @property
+    def parents(self) -> tuple[Weights, ...]:
+        """The weights this measurement needs."""
+        return self.of
+
+
+Train.model_rebuild()
+Job = Train | Measure
+
+
+def job_from_json(values: dict[str, Any]) -> Job:
+    """The job whose canonical JSON is ``values``; ValueError where it is none."""
+    return Train(**values) if values.get("kind", "train") == "train" else Measure(**values)
+
+
+def epochs_to_updates(epochs: int, n: int, batch_size: int) -> int:
+    """Updates in ``epochs`` passes over ``n`` examples, the last batch of each pass kept."""
+    return epochs * math.ceil(n / batch_size)

@@ -1,0 +1,175 @@
+"""Which jobs have no record? Run them, within a time limit, losing nothing that was finished."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from tqdm import tqdm
+
+from lbgap.jobs import Cache, execute
+from lbgap.records import Store
+from lbgap.spec import Job, Train, Weights
+
+
+@dataclass
+class Outcome:
+    """What a sweep did: records written, jobs left, and the sentence of each job that failed."""
+
+    done: int = 0
+    left: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job to run, the epochs of its weights that others wait for, and the weights it waits for itself."""
+
+    job: Job
+    keep: frozenset[int]
+    needs: frozenset[Weights]
+
+
+def missing(jobs: Iterable[Job], store: Store) -> list[Job]:
+    """The jobs without a record, each once, in order."""
+    return [job for job in dict.fromkeys(jobs) if store.get(job) is None]
+
+
+def plan(jobs: Iterable[Job], store: Store, cache: Cache) -> list[Task]:
+    """What must run, parents before children: the jobs without a record, and the runs whose weights they lack.
+
+    A run that has its record but whose weights are gone is repeated; one that diverged is not, since it has none.
+    """
+    order: dict[Job, None] = {}
+    wanted: dict[Train, set[int]] = {}
+
+    def lacking(weights: Weights) -> bool:
+        if weights in cache:
+            return False
+        record = store.get(weights.run)
+        return record is None or not record.results["diverged"]
+
+    def add(job: Job) -> None:
+        if job in order:
+            return
+        for weights in job.parents:
+            if lacking(weights):
+                wanted.setdefault(weights.run, set()).add(weights.epoch)
+                add(weights.run)
+        order[job] = None
+
+    for job in missing(jobs, store):
+        add(job)
+    # also keep what jobs already planned will want of runs that are to be made anyway
+    return [Task(job, frozenset(wanted.get(job, ())) if isinstance(job, Train) else frozenset(),
+                 frozenset(w for w in job.parents if w.run in order)) for job in order]
+
+
+def run(jobs: Iterable[Job], store: Store | None = None, cache: Cache | None = None, minutes: float | None = None,
+        workers: int = 1, device: str | None = None, progress: IO[str] | None = None,
+        on_record: Callable[[Job], None] | None = None) -> Outcome:
+    """Run what is missing, in the order given, ``workers`` processes at a time.
+
+    Records are written by the process that computed them, the moment they are done; a time limit, Ctrl-C or a kill
+    therefore loses only jobs in flight, and the next call goes on with what is missing. Two sweeps may share a store.
+
+    Args:
+        minutes: stop after so long; jobs in flight are abandoned.
+        workers: 0 runs in this process; else so many spawned processes.
+        progress: stream of the progress bar (None: stderr).
+    """
+    store, cache = store or Store(), cache or Cache()
+    tasks = plan(jobs, store, cache)
+    outcome = Outcome(left=len(tasks))
+    deadline = time.monotonic() + 60 * minutes if minutes is not None else None
+    with tqdm(total=len(tasks), file=progress or sys.stderr, unit="job", dynamic_ncols=progress is None) as bar:
+        def done(task: Task, error: BaseException | None) -> None:
+            outcome.left -= 1
+            if error is None:
+                outcome.done += 1
+                if on_record:
+                    on_record(task.job)
+            else:
+                outcome.failed[task.job.key] = str(error) or repr(error)
+                bar.write(f"{task.job.kind} {task.job.key} failed: {outcome.failed[task.job.key]}",
+                          file=progress or sys.stderr)
+            bar.update()
+
+        runner = _here if workers == 0 else _spawned
+        runner(tasks, store, cache, deadline, workers, device, done)
+    return outcome
+
+
+def _perform(task: Task, folder: Path, cache_folder: Path, device: str | None) -> None:
+    store, cache = Store(folder), Cache(cache_folder)
+    if isinstance(task.job, Train) and store.get(task.job) and all(task.job.at(e) in cache for e in task.keep):
+        return  # another sweep on this store was faster
+    store.put(execute(task.job, cache, device, task.keep))
+
+
+def _here(tasks, store, cache, deadline, workers, device, done) -> None:
+    for task in tasks:
+        if deadline is not None and time.monotonic() > deadline:
+            return
+        try:
+            _perform(task, store.folder, cache.folder, device)
+        except Exception as error:
+            done(task, error)
+        else:
+            done(task, None)
+
+
+def _worker_begins() -> None:
+    """In a spawned worker: leave Ctrl-C to the parent, one thread a job, and die with the parent however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _spawned(tasks, store, cache, deadline, workers, device, done) -> None:
+    context = multiprocessing.get_context("spawn")
+    waiting, ended = list(tasks), set()
+    running: dict[Future, Task] = {}
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_worker_begins)
+    try:
+        while waiting or running:
+            # a child whose parent failed runs too, finds no weights and fails with a sentence of its own
+            planned = {t.job for t in waiting} | {t.job for t in running.values()}
+            ready = [t for t in waiting if not any(w.run in planned for w in t.needs)]
+            for task in ready[: workers - len(running)]:
+                waiting.remove(task)
+                running[pool.submit(_perform, task, store.folder, cache.folder, device)] = task
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            finished, _ = wait(running, timeout=left, return_when=FIRST_COMPLETED)
+            for future in finished:
+                task = running.pop(future)
+                ended.add(task.job)
+                error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    raise RuntimeError("a worker process was killed; run again to go on with what is missing") from error
+                done(task, error)
+    finally:
+        processes = list((pool._processes or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        if running:  # abandoned at the time limit or by Ctrl-C
+            for process in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+        for process in processes:
+            process.join()

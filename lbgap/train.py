@@ -1,0 +1,144 @@
+"""One training run: a flat loop from initial weights to curves, with the weights of chosen epochs handed out."""
+
+import zlib
+from collections.abc import Callable, Collection
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lbgap import augment, models
+from lbgap.data import Data, load
+from lbgap.evaluate import loss_and_accuracy
+from lbgap.spec import OptimizerSpec, Train
+
+# Updates at which the batch loss is recorded, so that a run can be checked by repeating its beginning.
+CHECKPOINTS = (1, 10, 50)
+State = dict[str, Tensor]
+
+
+def run(spec: Train, device: str = "cpu", start: State | None = None, keep: Collection[int] = (),
+        on_weights: Callable[[int, State], None] | None = None, stop_after: int | None = None) -> dict:
+    """Train ``spec`` and return what is recorded of it.
+
+    Args:
+        start: weights and buffers of ``spec.start``; required exactly when the spec has one.
+        keep: epochs whose weights (and the final ones) are handed to ``on_weights(epoch, state)``; 0 is the start.
+        stop_after: end after so many updates and return only the losses at :data:`CHECKPOINTS` (for verification).
+    Returns:
+        ``diverged``; ``loss_at`` {update: batch loss}; ``curve`` per evaluated epoch (train loss and accuracy are running
+        means over the epoch's batches, test is read with batch statistics); ``final`` loss and accuracy on both splits in
+        both batch-norm readings; ``distance`` ||x_t - x_0|| at log-spaced updates; ``parameters``.
+    """
+    if (start is None) != (spec.start is None):
+        raise ValueError(f"start is {'None' if start is None else 'given'}; this spec "
+                         f"{'needs' if spec.start else 'has no'} starting weights")
+    data = load(spec.data.name, spec.data.n_train, spec.data.n_test, device)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(spec.seed)  # initialisation and dropout
+        model = initial_model(spec, data).to(device)
+        if start is not None:
+            model.load_state_dict(start)
+        return _train(spec, model, data, device, set(keep), on_weights, stop_after)
+
+
+def initial_model(spec: Train, data: Data) -> nn.Module:
+    """The network of a spec, built with the global generator as it stands."""
+    return models.build(spec.model, tuple(data.train.x.shape[1:]), data.n_classes, **spec.options)
+
+
+def optimizer(spec: OptimizerSpec, parameters: list[Tensor]) -> torch.optim.Optimizer:
+    """The torch optimizer of a spec."""
+    if spec.name == "adam":
+        return torch.optim.Adam(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay, fused=True)
+    return torch.optim.SGD(parameters, lr=spec.learning_rate, momentum=spec.momentum, weight_decay=spec.weight_decay)
+
+
+def _train(spec, model, data, device, keep, on_weights, stop_after) -> dict:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    origin = [p.detach().clone() for p in parameters]
+    opt = optimizer(spec.optimizer, parameters)
+    order = torch.Generator().manual_seed(_stream(spec.seed, "order"))
+    transform = augment.AUGMENTATIONS.get(spec.data.augment)
+    noise = torch.Generator(device).manual_seed(_stream(spec.seed, "augment"))
+    convolutional = any(isinstance(m, nn.Conv2d) for m in model.modules())
+    layout = torch.channels_last if convolutional else torch.contiguous_format
+    model.to(memory_format=layout)
+
+    def hand_out(epoch: int) -> None:
+        if on_weights and epoch in keep | {spec.epochs}:
+            on_weights(epoch, {k: v.detach().to("cpu", copy=True).contiguous() for k, v in model.state_dict().items()})
+
+    distances = set(np.unique(np.geomspace(1, spec.updates, 40).round().astype(int)).tolist())
+    loss_at, distance = {}, {"update": [], "value": []}
+    curve = {name: [] for name in ("epoch", "update", "train_loss", "train_accuracy", "test_loss", "test_accuracy")}
+    update, diverged = 0, False
+    hand_out(0)
+    for epoch in range(1, spec.epochs + 1):
+        model.train()
+        loss_sum, correct, seen = torch.zeros((), device=device, dtype=torch.float64), 0, 0
+        for index in torch.randperm(spec.data.size, generator=order).to(device).split(spec.batch_size):
+            if update == spec.updates:
+                break
+            update += 1
+            x, y = data.train.x[index], data.train.y[index]
+            if transform:
+                x = transform(x, noise)
+            if convolutional:
+                x = x.contiguous(memory_format=layout)
+            loss, hits = _step(spec, model, parameters, opt, x, y)
+            loss_sum += loss.double() * len(y)
+            correct, seen = correct + hits, seen + len(y)
+            if update in CHECKPOINTS:
+                loss_at[str(update)] = float(loss)
+            if update in distances and stop_after is None:
+                distance["update"].append(update)
+                distance["value"].append(_distance(parameters, origin))
+            if update == stop_after:
+                return {"loss_at": loss_at}
+        mean = float(loss_sum) / seen
+        diverged = not np.isfinite(mean)
+        if diverged:
+            break
+        hand_out(epoch)
+        if stop_after is None and (epoch % spec.evaluate_every == 0 or epoch == spec.epochs):
+            test_loss, test_accuracy = loss_and_accuracy(model, data.test.x, data.test.y)
+            for name, value in zip(curve, (epoch, update, mean, 100 * int(correct) / seen, test_loss, test_accuracy),
+                                   strict=True):
+                curve[name].append(value)
+    if stop_after is not None:
+        return {"loss_at": loss_at}
+    final = {} if diverged else {split: {reading: dict(zip(("loss", "accuracy"), loss_and_accuracy(
+        model, part.x, part.y, reading), strict=True)) for reading in ("batch", "running")}
+        for split, part in (("train", data.train), ("test", data.test))}
+    return {"diverged": diverged, "updates": update, "loss_at": loss_at, "curve": curve, "final": final,
+            "distance": distance, "parameters": models.count_parameters(model), "checksum": data.checksum}
+
+
+def _step(spec: Train, model: nn.Module, parameters, opt, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """One update; returns the batch loss before it and the number of hits."""
+    first = None
+    anchor = [p.detach().clone() for p in parameters] if spec.optimizer.proximal else None
+    for _ in range(spec.optimizer.inner_steps):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=spec.precision == "bfloat16"):
+            logits = model(x)
+        loss = F.cross_entropy(logits.float(), y)
+        opt.zero_grad(set_to_none=True)
+        loss.backward()
+        if anchor:  # gradient of proximal/2 ||x - x_k||^2
+            for p, a in zip(parameters, anchor, strict=True):
+                p.grad.add_(p.detach() - a, alpha=spec.optimizer.proximal)
+        opt.step()
+        if first is None:
+            first = loss.detach(), (logits.detach().argmax(1) == y).sum()
+    return first
+
+
+def _stream(seed: int, use: str) -> int:
+    """A generator seed for one use of a run's seed, so that data order, augmentation and initialisation are independent."""
+    return (seed << 32) + zlib.crc32(use.encode())
+
+
+def _distance(parameters: list[Tensor], origin: list[Tensor]) -> float:
+    return float(sum((p.detach() - o).double().square().sum() for p, o in zip(parameters, origin, strict=True)).sqrt())

@@ -86,9 +86,10 @@ def load(name: str, n_train: int | None = None, n_test: int | None = None, devic
         if take[split] < len(y):
             chosen = np.sort(np.random.default_rng(0).permutation(len(y))[: take[split]])
             x, y = x[chosen], y[chosen]
-        inputs = torch.from_numpy(np.ascontiguousarray(x)).to(device)
-        inputs = inputs.float().div_(255) if inputs.dtype == torch.uint8 else inputs.float()
-        splits[split] = Split(inputs, torch.from_numpy(y.astype(np.int64)).to(device))
+        inputs = torch.tensor(x, dtype=torch.float32, device=device)
+        if x.dtype == np.uint8:
+            inputs.div_(255)
+        splits[split] = Split(inputs, torch.tensor(y, dtype=torch.int64, device=device))
     return Data(splits["train"], splits["test"], source.n_classes, arrays[4])
 
 

@@ -50,13 +50,17 @@ class Frozen(BaseModel):
 
 
 def _sentence(cls: type, error: ValidationError) -> str:
-    first = error.errors()[0]
+    """The first fault in one sentence; an unknown name comes before what else is wrong."""
+    faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+    first, name = faults[0], ".".join(str(part) for part in faults[0]["loc"])
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
-    name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"{name} is not a field of {cls.__name__}; accepted are {', '.join(cls.model_fields)}"
-    wanted = first["msg"][0].lower() + first["msg"][1:]
+        return f"{name} is not known to {cls.__name__}; accepted are {', '.join(cls.model_fields)}"
+    if first["type"] == "missing":
+        return f"{name} is missing; {cls.__name__} needs it"
+    wanted = first["msg"].replace("Input should be", "accepted is").replace("unable to parse string as an integer",
+                                                                            "not text")
     return f"{name} is {first['input']!r}; {wanted}"
 
 

@@ -38,7 +38,7 @@ class Sharpness:
 
 
 def sharpness(model: nn.Module, loss: Loss, epsilon: float = 1e-3, space: str = "full", p: int = 100, seed: int = 0,
-              batch_norm: str = "batch", iterations: int = 10, scaling: float | str = "auto", tolerance: float = 0.0,
+              batch_norm: str = "batch", iterations: int = 10, scaling: float | str = "auto", tolerance: float | str = 0.0,
               start: str = "solution", subspace_scale: str = "box", data: Tensor | None = None) -> Sharpness:
     """Maximise the loss over a box around the present weights with L-BFGS-B (SciPy), inexactly.
 
@@ -65,7 +65,8 @@ def sharpness(model: nn.Module, loss: Loss, epsilon: float = 1e-3, space: str = 
         scaling: factor on the objective inside the solver. L-BFGS-B's first trial step is the gradient itself, which near
             a minimum is far shorter than the box, so that unscaled it can stop with nothing found. "auto" makes
             that step as long as the box's half diagonal; a number sets the factor.
-        tolerance: SciPy's ``ftol`` and ``gtol``; 0 leaves ``iterations`` alone to end the search.
+        tolerance: the solver's ``ftol`` and ``gtol``; 0 leaves ``iterations`` alone to end the search, "scipy" takes
+            SciPy's defaults (2.2e-9 and 1e-5).
         start: "solution" (z = 0) or "random" (uniform in the box, from ``seed``).
 
     Returns:
@@ -122,8 +123,9 @@ def _climb(evaluate, z0, box, at_solution, factor, iterations, tolerance) -> Sha
         # relative to the solution: the solver sees differences, not digits shared by every value
         return -factor * (value - at_solution), -factor * gradient
 
+    tolerances = {} if tolerance == "scipy" else {"ftol": tolerance, "gtol": tolerance}
     outcome = minimize(negative, z0, jac=True, method="L-BFGS-B", bounds=Bounds(-box, box),
-                       options={"maxiter": iterations, "maxfun": 20 * iterations, "ftol": tolerance, "gtol": tolerance})
+                       options={"maxiter": iterations, "maxfun": 20 * iterations} | tolerances)
     return Sharpness(value=100 * (best - at_solution) / (1 + at_solution), loss=at_solution, loss_max=best,
                      iterations=int(outcome.nit), evaluations=calls,
                      at_bound=float(np.mean(np.abs(where) >= box * (1 - 1e-9))), scaling=factor,
@@ -138,7 +140,7 @@ def _check(epsilon, space, iterations, scaling, tolerance, start) -> None:
             raise ValueError(f"{name} is '{value}'; accepted are {', '.join(accepted)}")
     if iterations < 1:
         raise ValueError(f"iterations is {iterations}; accepted is 1 or more")
-    if tolerance < 0:
-        raise ValueError(f"tolerance is {tolerance}; accepted is 0 or more")
+    if tolerance != "scipy" and (isinstance(tolerance, str) or tolerance < 0):
+        raise ValueError(f"tolerance is {tolerance!r}; accepted are 'scipy' or a number from 0")
     if scaling != "auto" and (isinstance(scaling, str) or not scaling > 0):
         raise ValueError(f"scaling is {scaling!r}; accepted are 'auto' or a number above 0")

@@ -1,0 +1,64 @@
+"""The papers: one module and one YAML file each, discovered here and in the folder named by ``LBGAP_PAPERS``."""
+
+import importlib.util
+import sys
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+
+from lbgap import paths
+from lbgap.papers.paper import Paper, Settings
+
+
+def from_module(module: ModuleType) -> Paper:
+    """The paper a module describes: ``<name>.yaml`` beside it, its ``PROFILES``, ``PaperSettings`` and ``study``."""
+    facts = yaml.safe_load(Path(module.__file__).with_suffix(".yaml").read_text())
+    return Paper(Path(module.__file__).stem, facts, module.PaperSettings, module.study, module.PROFILES)
+
+
+@lru_cache
+def _discover(extra: Path | None) -> dict[str, Paper]:
+    found = {}
+    for folder in filter(None, (Path(__file__).parent, extra)):
+        if not folder.is_dir():
+            raise ValueError(f"LBGAP_PAPERS is {folder}; accepted is a folder of papers")
+        for path in sorted(folder.glob("*.yaml")):
+            module = _module(path.with_suffix(".py"))
+            found[path.stem] = from_module(module)
+    return found
+
+
+def _module(path: Path) -> ModuleType:
+    name = f"lbgap.papers.{path.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def papers() -> dict[str, Paper]:
+    """Every paper by name: a YAML file with a module beside it, here and in ``LBGAP_PAPERS``."""
+    return dict(_discover(paths.extra_papers()))
+
+
+def get(name: str) -> Paper:
+    """A paper by name; ValueError names the accepted ones."""
+    known = papers()
+    if name not in known:
+        raise ValueError(f"paper is '{name}'; accepted are {', '.join(known)}")
+    return known[name]
+
+
+def settings(name: str, **values: Any) -> Settings:
+    """Validated settings of a paper; ValueError in one sentence."""
+    of = get(name)
+    chosen = of.settings(**values)
+    if chosen.profile not in of.profiles:
+        raise ValueError(f"profile is '{chosen.profile}'; {name} accepts {', '.join(of.profiles)}")
+    return chosen

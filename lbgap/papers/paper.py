@@ -1,0 +1,206 @@
+"""The one description every paper is given in: quantities read from records, tables and figures and claims made of them.
+
+A paper is data. Nothing here is computed or drawn; the jobs of a study are those its quantities need.
+"""
+
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lbgap.spec import Frozen, Job
+from lbgap.stats import Rule
+
+Profile = Literal["quick", "cpu", "paper"]
+PROFILES: tuple[Profile, ...] = ("quick", "cpu", "paper")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number per seed: ``read(*results)`` of the records of ``jobs[seed]``."""
+
+    label: str
+    jobs: tuple[tuple[Job, ...], ...]
+    read: Callable[..., float]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A mean and, where the paper gives one, its standard deviation."""
+
+    mean: float
+    std: float | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of a table; ``setting`` says in words what produced our number."""
+
+    row: str
+    column: str
+    published: Published | None
+    quantity: Quantity | None
+    setting: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the paper (``number``) or of ours (None)."""
+
+    name: str
+    title: str
+    unit: str
+    cells: tuple[Cell, ...]
+    number: int | None = None
+    digits: int = 2
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One panel of a figure."""
+
+    name: str
+    x: str
+    y: str
+    log_x: bool = False
+    log_y: bool = False
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one line in one panel, per seed: ``read(*results)`` gives (x, y) pairs."""
+
+    panel: str
+    line: str
+    jobs: tuple[tuple[Job, ...], ...]
+    read: Callable[..., Iterable[tuple[float, float]]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure's data and what is said of it; plots.py draws any of them."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    panels: tuple[Axis, ...]
+    series: tuple[Series, ...]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A rule on one setting of a claim; ``part`` groups rules that must all hold there."""
+
+    label: str
+    rule: Rule
+    a: Quantity
+    b: Quantity | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper, judged on ``needed`` of its settings (None: on all), or the reason why it is not run."""
+
+    id: str
+    text: str
+    settings: tuple[Setting, ...] = ()
+    needed: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What one profile of a paper (or a re-runner's own settings) computes and shows."""
+
+    paper: str
+    profile: Profile
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    claims: tuple[Claim, ...] = ()
+
+    def groups(self) -> Iterator[tuple[str, list[tuple[tuple[Job, ...], ...]]]]:
+        """(name of a table, figure or claim, its jobs per seed), in the order they should be run."""
+        for table in self.tables:
+            yield table.name, [c.quantity.jobs for c in table.cells if c.quantity]
+        for figure in self.figures:
+            yield figure.name, [s.jobs for s in figure.series]
+        for claim in self.claims:
+            yield claim.id, [q.jobs for s in claim.settings for q in (s.a, s.b) if q]
+
+    def jobs(self, only: Iterable[str] = ()) -> list[Job]:
+        """Every job once, seed by seed, so that a sweep cut short is a smaller complete one.
+
+        Args:
+            only: names of tables, figures or claims (all of them where empty).
+        Raises:
+            ValueError: a name that this study does not have.
+        """
+        only, groups = set(only), dict(self.groups())
+        unknown = only - set(groups)
+        if unknown:
+            raise ValueError(f"only is '{sorted(unknown)[0]}'; accepted are {', '.join(groups)}")
+        chosen = [jobs for name, per in groups.items() if not only or name in only for jobs in per]
+        rounds = itertools.zip_longest(*chosen, fillvalue=())
+        return list(dict.fromkeys(job for seed in rounds for jobs in seed for job in jobs))
+
+
+class Settings(Frozen):
+    """What a re-runner may set; a paper's module subclasses it. Lists and numbers may arrive as strings."""
+
+    profile: Profile
+    seeds: int | None = None
+
+    def __init__(self, **values):
+        super().__init__(**{k: _parsed(v) for k, v in values.items() if v is not None})
+
+    @property
+    def own(self) -> bool:
+        """Whether anything but the profile was set."""
+        return bool(set(self.canonical()) - {"profile"})
+
+
+def _parsed(value: Any) -> Any:
+    """A JSON list written as a string (papermill -p, a shell) becomes the list."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper: its facts (YAML), what may be set, and its studies."""
+
+    name: str
+    facts: dict[str, Any]
+    settings: type[Settings]
+    study: Callable[[Settings], Study]
+    profiles: tuple[Profile, ...]
+
+    def published(self, table: str, row: str, column: str) -> Published | None:
+        """A published value, or None where the paper has none."""
+        facts = self.facts["tables"][table]
+        values = facts["rows"].get(row)
+        if values is None:
+            return None
+        value = values[facts["columns"].index(column)]
+        return None if value is None else Published(*value) if isinstance(value, list) else Published(value)
+
+
+def dig(path: str) -> Callable[..., float]:
+    """A reader of one field of one record: ``dig("final.test.batch.accuracy")``; NaN where the run diverged."""
+    def read(results: dict) -> float:
+        if results.get("diverged"):
+            return float("nan")
+        for part in path.split("."):
+            results = results[part]
+        return float(results)
+
+    return read
+
+

@@ -115,8 +115,10 @@ def _raw(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str
 
 def _missing(name: str, looked: list[Path]) -> DataMissing:
     where = " or ".join(str(p) for p in looked)
-    return DataMissing(f"data set '{name}' not found at {where}; set LBGAP_DATA to the folder that holds it, or run "
-                       f"'python -m lbgap data --fetch {name}'")
+    return DataMissing(
+        f"data set '{name}' not found at {where}; set LBGAP_DATA to the folder that holds it, or run "
+        f"'python -m lbgap data --fetch {name}'"
+    )
 
 
 def _digits(_: Path):
@@ -152,10 +154,12 @@ def _mnist(root: Path):
 def _cifar(root: Path, name: str, pickled: str, train_files: list[str], test_file: str, label: str):
     folder, tree = root / pickled, root / name
     if folder.is_dir():
+
         def read(files):
             parts = [pickle.loads((folder / f).read_bytes(), encoding="latin1") for f in files]
             x = np.concatenate([np.asarray(p["data"], np.uint8) for p in parts]).reshape(-1, 3, 32, 32)
             return x, np.concatenate([np.asarray(p[label]) for p in parts])
+
         return *read(train_files), *read([test_file])
     if (tree / "train").is_dir() and (tree / "test").is_dir():
         return _image_folder(tree, name)
@@ -187,8 +191,10 @@ def _timit(root: Path):
     """The user's own features: ``timit.npz`` with x_train (n, 360), y_train (n,), x_test, y_test."""
     path = root / "timit.npz"
     if not path.exists():
-        raise DataMissing(f"data set 'timit' not found at {path}; TIMIT is licensed, so bring your own features as "
-                          "x_train (n, 360), y_train, x_test, y_test in that file")
+        raise DataMissing(
+            f"data set 'timit' not found at {path}; TIMIT is licensed, so bring your own features as "
+            "x_train (n, 360), y_train, x_test, y_test in that file"
+        )
     with np.load(path) as arrays:
         absent = [k for k in ("x_train", "y_train", "x_test", "y_test") if k not in arrays]
         if absent:
@@ -203,8 +209,9 @@ def _timit(root: Path):
 _READERS = {
     "digits": _digits,
     "mnist": _mnist,
-    "cifar10": lambda root: _cifar(root, "cifar10", "cifar-10-batches-py",
-                                   [f"data_batch_{i}" for i in range(1, 6)], "test_batch", "labels"),
+    "cifar10": lambda root: _cifar(
+        root, "cifar10", "cifar-10-batches-py", [f"data_batch_{i}" for i in range(1, 6)], "test_batch", "labels"
+    ),
     "cifar100": lambda root: _cifar(root, "cifar100", "cifar-100-python", ["train"], "test", "fine_labels"),
     "timit": _timit,
 }
@@ -223,7 +230,9 @@ def fetch(name: str) -> Path:
     """Download a data set through torchvision (which shows progress and checks MD5 sums) into the data folder."""
     classes = {"mnist": "MNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
     if name not in classes:
-        raise ValueError(f"fetch is '{name}'; accepted are {', '.join(classes)} (digits is embedded, TIMIT is licensed)")
+        raise ValueError(
+            f"fetch is '{name}'; accepted are {', '.join(classes)} (digits is embedded, TIMIT is licensed)"
+        )
     dataset = getattr(_torchvision().datasets, classes[name])
     for train in (True, False):
         dataset(root=str(paths.data()), train=train, download=True)

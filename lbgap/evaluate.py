@@ -14,7 +14,9 @@ CHUNK = 5000
 
 
 @contextmanager
-def batch_norm_reading(model: nn.Module, reading: str, x: Tensor | None = None, chunk: int = CHUNK) -> Iterator[nn.Module]:
+def batch_norm_reading(
+    model: nn.Module, reading: str, x: Tensor | None = None, chunk: int = CHUNK
+) -> Iterator[nn.Module]:
     """Evaluation mode (dropout off) with batch norm in one reading; modes and buffers come back exactly as they were.
 
     Args:
@@ -26,7 +28,9 @@ def batch_norm_reading(model: nn.Module, reading: str, x: Tensor | None = None, 
     if reading not in READINGS:
         raise ValueError(f"batch_norm is '{reading}'; accepted are {', '.join(READINGS)}")
     if reading == "reestimated" and x is None:
-        raise ValueError("batch_norm is 'reestimated' but x is None; accepted is the data to estimate the statistics on")
+        raise ValueError(
+            "batch_norm is 'reestimated' but x is None; accepted is the data to estimate the statistics on"
+        )
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     modes = {m: m.training for m in model.modules()}
     buffers = [(m.running_mean, m.running_var, m.num_batches_tracked, m.momentum) for m in norms]
@@ -54,8 +58,9 @@ def batch_norm_reading(model: nn.Module, reading: str, x: Tensor | None = None, 
 
 
 @torch.no_grad()
-def loss_and_accuracy(model: nn.Module, x: Tensor, y: Tensor, batch_norm: str = "batch",
-                      chunk: int = CHUNK) -> tuple[float, float]:
+def loss_and_accuracy(
+    model: nn.Module, x: Tensor, y: Tensor, batch_norm: str = "batch", chunk: int = CHUNK
+) -> tuple[float, float]:
     """Mean cross entropy (nats) and accuracy (percent) over (x, y), in chunks, dropout off."""
     loss, correct = 0.0, 0
     with batch_norm_reading(model, batch_norm, x, chunk):

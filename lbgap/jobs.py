@@ -62,18 +62,32 @@ def execute(job: Job, cache: Cache, device: str | None = None, keep: Collection[
     if any(w not in cache for w in job.parents):
         results, checksum = {"diverged": True}, None
     elif isinstance(job, Train):
-        results = train.run(job, device, start=cache.get(job.start) if job.start else None, keep=keep,
-                            on_weights=lambda epoch, state: cache.put(job.at(epoch), state))
+        results = train.run(
+            job,
+            device,
+            start=cache.get(job.start) if job.start else None,
+            keep=keep,
+            on_weights=lambda epoch, state: cache.put(job.at(epoch), state),
+        )
         checksum = results.pop("checksum")
     else:
         spec = job.of[0].run.data
         data = load(spec.name, spec.n_train, spec.n_test, device)
         results, checksum = MEASURES[job.kind](job, data, [cache.get(w) for w in job.of], device), data.checksum
-    return Record(job, tidy(results), {
-        "version": lbgap.__version__, "torch": torch.__version__, "python": platform.python_version(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
-        "threads": torch.get_num_threads(), "seconds": round(time.perf_counter() - clock, 2),
-        "begun": begun.isoformat(timespec="seconds"), "data": checksum})
+    return Record(
+        job,
+        tidy(results),
+        {
+            "version": lbgap.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
+            "threads": torch.get_num_threads(),
+            "seconds": round(time.perf_counter() - clock, 2),
+            "begun": begun.isoformat(timespec="seconds"),
+            "data": checksum,
+        },
+    )
 
 
 def _processor() -> str:

@@ -39,8 +39,11 @@ class Record:
 
     def to_json(self) -> str:
         """The file's text; ``digest`` covers everything else."""
-        body = {"job": self.job.canonical() | {"kind": self.job.kind, "semantics": self.job.semantics},
-                "results": self.results, "provenance": self.provenance}
+        body = {
+            "job": self.job.canonical() | {"kind": self.job.kind, "semantics": self.job.semantics},
+            "results": self.results,
+            "provenance": self.provenance,
+        }
         return json.dumps(body | {"digest": _digest(body)}, indent=1, allow_nan=False) + "\n"
 
     @classmethod
@@ -145,8 +148,7 @@ def pack(store: Store, file: Path) -> int:
 
 def merge(store: Store, file: Path) -> Merge:
     """Add the records of a packed file to a store; every line is checked before the first is written."""
-    records = [Record.from_json(line, f"{file}, line {i}")
-               for i, line in enumerate(file.read_text().splitlines(), 1)]
+    records = [Record.from_json(line, f"{file}, line {i}") for i, line in enumerate(file.read_text().splitlines(), 1)]
     out = Merge([], [], [])
     for record in records:
         held = store.get(record.job)

@@ -52,15 +52,22 @@ class Frozen(BaseModel):
 def _sentence(cls: type, error: ValidationError) -> str:
     """The first fault in one sentence; an unknown name comes before what else is wrong."""
     faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
-    first, name = faults[0], ".".join(str(part) for part in faults[0]["loc"])
+    first = faults[0]
+    *outer, last = first["loc"] or ("value",)
+    name = ".".join(map(str, [*outer, last]))
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
     if first["type"] == "extra_forbidden":
         return f"{name} is not known to {cls.__name__}; accepted are {', '.join(cls.model_fields)}"
     if first["type"] == "missing":
         return f"{name} is missing; {cls.__name__} needs it"
-    wanted = first["msg"].replace("Input should be", "accepted is").replace("unable to parse string as an integer",
-                                                                            "not text")
+    wanted = (
+        first["msg"]
+        .replace("Input should be", "accepted is")
+        .replace("unable to parse string as an integer", "not text")
+    )
+    if isinstance(last, int):
+        return f"{'.'.join(map(str, outer))} contains {first['input']!r}; {wanted}"
     return f"{name} is {first['input']!r}; {wanted}"
 
 
@@ -129,8 +136,10 @@ class Train(Frozen):
     @model_validator(mode="after")
     def _batch_within_data(self):
         if self.batch_size > self.data.size:
-            raise ValueError(f"batch_size is {self.batch_size}; {self.data.name} with {self.data.size} training examples "
-                             f"accepts 1 to {self.data.size}")
+            raise ValueError(
+                f"batch_size is {self.batch_size}; {self.data.name} with {self.data.size} training examples "
+                f"accepts 1 to {self.data.size}"
+            )
         return self
 
     @property

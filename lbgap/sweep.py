@@ -70,13 +70,26 @@ def plan(jobs: Iterable[Job], store: Store, cache: Cache) -> list[Task]:
     for job in missing(jobs, store):
         add(job)
     # also keep what jobs already planned will want of runs that are to be made anyway
-    return [Task(job, frozenset(wanted.get(job, ())) if isinstance(job, Train) else frozenset(),
-                 frozenset(w for w in job.parents if w.run in order)) for job in order]
+    return [
+        Task(
+            job,
+            frozenset(wanted.get(job, ())) if isinstance(job, Train) else frozenset(),
+            frozenset(w for w in job.parents if w.run in order),
+        )
+        for job in order
+    ]
 
 
-def run(jobs: Iterable[Job], store: Store | None = None, cache: Cache | None = None, minutes: float | None = None,
-        workers: int = 1, device: str | None = None, progress: IO[str] | None = None,
-        on_record: Callable[[Job], None] | None = None) -> Outcome:
+def run(
+    jobs: Iterable[Job],
+    store: Store | None = None,
+    cache: Cache | None = None,
+    minutes: float | None = None,
+    workers: int = 1,
+    device: str | None = None,
+    progress: IO[str] | None = None,
+    on_record: Callable[[Job], None] | None = None,
+) -> Outcome:
     """Run what is missing, in the order given, ``workers`` processes at a time.
 
     Records are written by the process that computed them, the moment they are done; a time limit, Ctrl-C or a kill
@@ -92,6 +105,7 @@ def run(jobs: Iterable[Job], store: Store | None = None, cache: Cache | None = N
     outcome = Outcome(left=len(tasks))
     deadline = time.monotonic() + 60 * minutes if minutes is not None else None
     with tqdm(total=len(tasks), file=progress or sys.stderr, unit="job", dynamic_ncols=progress is None) as bar:
+
         def done(task: Task, error: BaseException | None) -> None:
             outcome.left -= 1
             if error is None:
@@ -100,8 +114,10 @@ def run(jobs: Iterable[Job], store: Store | None = None, cache: Cache | None = N
                     on_record(task.job)
             else:
                 outcome.failed[task.job.key] = str(error) or repr(error)
-                bar.write(f"{task.job.kind} {task.job.key} failed: {outcome.failed[task.job.key]}",
-                          file=progress or sys.stderr)
+                bar.write(
+                    f"{task.job.kind} {task.job.key} failed: {outcome.failed[task.job.key]}",
+                    file=progress or sys.stderr,
+                )
             bar.update()
 
         runner = _here if workers == 0 else _spawned
@@ -162,7 +178,9 @@ def _spawned(tasks, store, cache, deadline, workers, device, done) -> None:
                 ended.add(task.job)
                 error = future.exception()
                 if isinstance(error, BrokenProcessPool):
-                    raise RuntimeError("a worker process was killed; run again to go on with what is missing") from error
+                    raise RuntimeError(
+                        "a worker process was killed; run again to go on with what is missing"
+                    ) from error
                 done(task, error)
     finally:
         processes = list((pool._processes or {}).values())

@@ -18,8 +18,14 @@ CHECKPOINTS = (1, 10, 50)
 State = dict[str, Tensor]
 
 
-def run(spec: Train, device: str = "cpu", start: State | None = None, keep: Collection[int] = (),
-        on_weights: Callable[[int, State], None] | None = None, stop_after: int | None = None) -> dict:
+def run(
+    spec: Train,
+    device: str = "cpu",
+    start: State | None = None,
+    keep: Collection[int] = (),
+    on_weights: Callable[[int, State], None] | None = None,
+    stop_after: int | None = None,
+) -> dict:
     """Train ``spec`` and return what is recorded of it.
 
     Args:
@@ -32,8 +38,10 @@ def run(spec: Train, device: str = "cpu", start: State | None = None, keep: Coll
         both batch-norm readings; ``distance`` ||x_t - x_0|| at log-spaced updates; ``parameters``.
     """
     if (start is None) != (spec.start is None):
-        raise ValueError(f"start is {'None' if start is None else 'given'}; this spec "
-                         f"{'needs' if spec.start else 'has no'} starting weights")
+        raise ValueError(
+            f"start is {'None' if start is None else 'given'}; this spec "
+            f"{'needs' if spec.start else 'has no'} starting weights"
+        )
     data = load(spec.data.name, spec.data.n_train, spec.data.n_test, device)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(spec.seed)  # initialisation and dropout
@@ -104,16 +112,33 @@ def _train(spec, model, data, device, keep, on_weights, stop_after) -> dict:
         hand_out(epoch)
         if stop_after is None and (epoch % spec.evaluate_every == 0 or epoch == spec.epochs):
             test_loss, test_accuracy = loss_and_accuracy(model, data.test.x, data.test.y)
-            for name, value in zip(curve, (epoch, update, mean, 100 * int(correct) / seen, test_loss, test_accuracy),
-                                   strict=True):
+            for name, value in zip(
+                curve, (epoch, update, mean, 100 * int(correct) / seen, test_loss, test_accuracy), strict=True
+            ):
                 curve[name].append(value)
     if stop_after is not None:
         return {"loss_at": loss_at}
-    final = {} if diverged else {split: {reading: dict(zip(("loss", "accuracy"), loss_and_accuracy(
-        model, part.x, part.y, reading), strict=True)) for reading in ("batch", "running")}
-        for split, part in (("train", data.train), ("test", data.test))}
-    return {"diverged": diverged, "updates": update, "loss_at": loss_at, "curve": curve, "final": final,
-            "distance": distance, "parameters": models.count_parameters(model), "checksum": data.checksum}
+    final = (
+        {}
+        if diverged
+        else {
+            split: {
+                reading: dict(zip(("loss", "accuracy"), loss_and_accuracy(model, part.x, part.y, reading), strict=True))
+                for reading in ("batch", "running")
+            }
+            for split, part in (("train", data.train), ("test", data.test))
+        }
+    )
+    return {
+        "diverged": diverged,
+        "updates": update,
+        "loss_at": loss_at,
+        "curve": curve,
+        "final": final,
+        "distance": distance,
+        "parameters": models.count_parameters(model),
+        "checksum": data.checksum,
+    }
 
 
 def _step(spec: Train, model: nn.Module, parameters, opt, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

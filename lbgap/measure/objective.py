@@ -17,6 +17,7 @@ def mean_cross_entropy(x: Tensor, y: Tensor, chunk: int = 5000) -> Loss:
     The network runs in its own precision; softmax and sum are float64, because near a minimum the loss of one example is
     below float32's resolution of 1.
     """
+
     def loss(model: nn.Module) -> Iterator[Tensor]:
         for part, labels in zip(x.split(chunk), y.split(chunk), strict=True):
             yield F.cross_entropy(model(part).double(), labels, reduction="sum") / len(y)
@@ -50,7 +51,7 @@ class Objective:
         """Set the parameters to origin + displacement (n,)."""
         at = 0
         for p, o in zip(self.parameters, self._origin, strict=True):
-            p.copy_(o + displacement[at:at + p.numel()].view_as(p))
+            p.copy_(o + displacement[at : at + p.numel()].view_as(p))
             at += p.numel()
 
     def value_and_gradient(self, displacement: Tensor) -> tuple[float, Tensor]:

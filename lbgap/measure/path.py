@@ -11,9 +11,17 @@ from lbgap.evaluate import loss_and_accuracy
 SHAPES = ("linear", "curvilinear")
 
 
-def path(model: nn.Module, first: dict[str, Tensor], second: dict[str, Tensor], splits: dict[str, tuple[Tensor, Tensor]],
-         shape: str = "linear", low: float = -1.0, high: float = 2.0, points: int = 25,
-         batch_norm: str = "batch") -> dict[str, list[float]]:
+def path(
+    model: nn.Module,
+    first: dict[str, Tensor],
+    second: dict[str, Tensor],
+    splits: dict[str, tuple[Tensor, Tensor]],
+    shape: str = "linear",
+    low: float = -1.0,
+    high: float = 2.0,
+    points: int = 25,
+    batch_norm: str = "batch",
+) -> dict[str, list[float]]:
     """Evaluate between two state dicts: alpha = 0 is ``first``, alpha = 1 is ``second``.
 
     Keskar et al. 2017, 2.2.1 (linear: alpha x_2 + (1 - alpha) x_1) and appendix D (curvilinear: sin(alpha pi/2) x_2 +
@@ -36,8 +44,11 @@ def path(model: nn.Module, first: dict[str, Tensor], second: dict[str, Tensor], 
     out: dict[str, list[float]] = {"alpha": [float(a) for a in np.linspace(low, high, points)]}
     try:
         for alpha in out["alpha"]:
-            a, b = (1 - alpha, alpha) if shape == "linear" else (math.cos(alpha * math.pi / 2),
-                                                                  math.sin(alpha * math.pi / 2))
+            a, b = (
+                (1 - alpha, alpha)
+                if shape == "linear"
+                else (math.cos(alpha * math.pi / 2), math.sin(alpha * math.pi / 2))
+            )
             with torch.no_grad():
                 for name, p in model.named_parameters():
                     p.copy_(a * first[name].to(p.device) + b * second[name].to(p.device))

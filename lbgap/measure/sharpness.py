@@ -37,9 +37,21 @@ class Sharpness:
         return asdict(self)
 
 
-def sharpness(model: nn.Module, loss: Loss, epsilon: float = 1e-3, space: str = "full", p: int = 100, seed: int = 0,
-              batch_norm: str = "batch", iterations: int = 10, scaling: float | str = "auto", tolerance: float | str = 0.0,
-              start: str = "solution", subspace_scale: str = "box", data: Tensor | None = None) -> Sharpness:
+def sharpness(
+    model: nn.Module,
+    loss: Loss,
+    epsilon: float = 1e-3,
+    space: str = "full",
+    p: int = 100,
+    seed: int = 0,
+    batch_norm: str = "batch",
+    iterations: int = 10,
+    scaling: float | str = "auto",
+    tolerance: float | str = 0.0,
+    start: str = "solution",
+    subspace_scale: str = "box",
+    data: Tensor | None = None,
+) -> Sharpness:
     """Maximise the loss over a box around the present weights with L-BFGS-B (SciPy), inexactly.
 
     Full space (A = I): |z_i| <= epsilon (|x_i| + 1) for every trainable scalar x_i. Random subspace: z = A y with A of
@@ -124,12 +136,24 @@ def _climb(evaluate, z0, box, at_solution, factor, iterations, tolerance) -> Sha
         return -factor * (value - at_solution), -factor * gradient
 
     tolerances = {} if tolerance == "scipy" else {"ftol": tolerance, "gtol": tolerance}
-    outcome = minimize(negative, z0, jac=True, method="L-BFGS-B", bounds=Bounds(-box, box),
-                       options={"maxiter": iterations, "maxfun": 20 * iterations} | tolerances)
-    return Sharpness(value=100 * (best - at_solution) / (1 + at_solution), loss=at_solution, loss_max=best,
-                     iterations=int(outcome.nit), evaluations=calls,
-                     at_bound=float(np.mean(np.abs(where) >= box * (1 - 1e-9))), scaling=factor,
-                     message=str(outcome.message))
+    outcome = minimize(
+        negative,
+        z0,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=Bounds(-box, box),
+        options={"maxiter": iterations, "maxfun": 20 * iterations} | tolerances,
+    )
+    return Sharpness(
+        value=100 * (best - at_solution) / (1 + at_solution),
+        loss=at_solution,
+        loss_max=best,
+        iterations=int(outcome.nit),
+        evaluations=calls,
+        at_bound=float(np.mean(np.abs(where) >= box * (1 - 1e-9))),
+        scaling=factor,
+        message=str(outcome.message),
+    )
 
 
 def _check(epsilon, space, iterations, scaling, tolerance, start) -> None:

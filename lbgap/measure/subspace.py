@@ -3,7 +3,11 @@
 import torch
 from torch import Tensor
 
-SCALES = {"box": "N(0, 1/p) entries", "unit": "N(0, 1/n) entries: columns of norm about 1", "standard": "N(0, 1) entries"}
+SCALES = {
+    "box": "N(0, 1/p) entries",
+    "unit": "N(0, 1/n) entries: columns of norm about 1",
+    "standard": "N(0, 1) entries",
+}
 
 
 class RandomSubspace:
@@ -35,8 +39,10 @@ class RandomSubspace:
         generator = torch.Generator(self.device).manual_seed(self.seed)
         for start in range(0, self.n, self.ROWS):
             stop = min(start + self.ROWS, self.n)
-            yield slice(start, stop), torch.randn(stop - start, self.p, generator=generator, device=self.device
-                                                  ).mul_(self.deviation)
+            yield (
+                slice(start, stop),
+                torch.randn(stop - start, self.p, generator=generator, device=self.device).mul_(self.deviation),
+            )
 
     def matvec(self, y: Tensor) -> Tensor:
         """A y: (p,) -> (n,)."""

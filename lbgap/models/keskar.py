@@ -26,8 +26,12 @@ def shallow(shape, n_classes, batch_norm: bool = True) -> nn.Module:
     channels, height, width = shape
     layers: list[nn.Module] = []
     for _ in range(2):
-        layers += [nn.Conv2d(channels, 64, 5, padding=2), *([nn.BatchNorm2d(64)] if batch_norm else []), nn.ReLU(),
-                   nn.MaxPool2d(3, 2, padding=1)]
+        layers += [
+            nn.Conv2d(channels, 64, 5, padding=2),
+            *([nn.BatchNorm2d(64)] if batch_norm else []),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2, padding=1),
+        ]
         channels, height, width = 64, (height + 1) // 2, (width + 1) // 2
     layers.append(nn.Flatten())
     size = channels * height * width

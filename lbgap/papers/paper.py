@@ -80,14 +80,13 @@ class Series:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure's data and what is said of it; plots.py draws any of them."""
+    """A figure's data; plots.py draws any of them, caption and alt text stand beside it in the chapter."""
 
     name: str
     title: str
-    caption: str
-    alt: str
     panels: tuple[Axis, ...]
     series: tuple[Series, ...]
+    mark: Literal["line", "point"] = "line"
 
 
 @dataclass(frozen=True)
@@ -122,9 +121,11 @@ class Study:
     claims: tuple[Claim, ...] = ()
 
     def groups(self) -> Iterator[tuple[str, list[tuple[tuple[Job, ...], ...]]]]:
-        """(name of a table, figure or claim, its jobs per seed), in the order they should be run."""
+        """(name of a table, a table's row, a figure or a claim, its jobs per seed), in the order they should be run."""
         for table in self.tables:
             yield table.name, [c.quantity.jobs for c in table.cells if c.quantity]
+            for row in dict.fromkeys(c.row for c in table.cells if c.quantity):
+                yield f"{table.name}/{row}", [c.quantity.jobs for c in table.cells if c.quantity and c.row == row]
         for figure in self.figures:
             yield figure.name, [s.jobs for s in figure.series]
         for claim in self.claims:
@@ -134,7 +135,7 @@ class Study:
         """Every job once, seed by seed, so that a sweep cut short is a smaller complete one.
 
         Args:
-            only: names of tables, figures or claims (all of them where empty).
+            only: names of tables, rows ("table2/F1"), figures or claims (all of them where empty).
         Raises:
             ValueError: a name that this study does not have.
         """
@@ -158,8 +159,8 @@ class Settings(Frozen):
 
     @property
     def own(self) -> bool:
-        """Whether anything but the profile was set."""
-        return bool(set(self.canonical()) - {"profile"})
+        """Whether anything was set that the profile fixes (choosing fewer networks or seeds changes no run)."""
+        return bool(set(self.canonical()) - {"profile", "networks", "seeds"})
 
 
 def _parsed(value: Any) -> Any:
@@ -194,6 +195,7 @@ class Paper:
 
 def dig(path: str) -> Callable[..., float]:
     """A reader of one field of one record: ``dig("final.test.batch.accuracy")``; NaN where the run diverged."""
+
     def read(results: dict) -> float:
         if results.get("diverged"):
             return float("nan")
@@ -202,5 +204,3 @@ def dig(path: str) -> Callable[..., float]:
         return float(results)
 
     return read
-
-

@@ -1,0 +1,323 @@
+"""What a notebook calls: parameters in; tables, verdicts and figures out. Nothing is computed here but what is missing."""
+
+import html
+import os
+import string
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import HTML, Markdown, display
+
+from lbgap import cost, papers, paths, plots, render, report, sweep
+from lbgap.jobs import Cache, default_device
+from lbgap.papers.paper import Figure, Study
+from lbgap.records import Store
+
+COMMITTED = "committed"
+RUN_PARAMETERS = ("minutes", "workers")
+# What IPython itself puts beside a notebook's own names.
+_IPYTHON = {"In", "Out"}
+
+
+class ParameterError(ValueError):
+    """A chapter was started with a parameter it does not accept; a notebook shows the sentence alone."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
+
+
+class Chapter:
+    """One paper's page. Its first call, right after the parameters cell, is ``Chapter("keskar", globals())``.
+
+    Every plain value in the notebook's namespace is taken for a parameter, so that a misspelt one, which papermill
+    would pass over, is refused here.
+
+    Raises:
+        ParameterError: an unknown name or a value that is not accepted, in one sentence.
+    """
+
+    def __init__(self, paper: str, namespace: dict[str, Any]):
+        self.paper = papers.get(paper)
+        given = {
+            k: v
+            for k, v in namespace.items()
+            if not k.startswith("_")
+            and k not in _IPYTHON
+            and isinstance(v, str | int | float | bool | list | tuple | dict | None)
+        }
+        accepted = ["profile", *RUN_PARAMETERS, *(f for f in self.paper.settings.model_fields if f != "profile")]
+        for name in given:
+            if name not in accepted:
+                raise ParameterError(f"{name} is not a parameter of this chapter; accepted are {', '.join(accepted)}")
+        self.minutes, self.workers = _minutes(given.pop("minutes", None)), _workers(given.pop("workers", None))
+        self.profile = given.pop("profile", None) or COMMITTED
+        given = {k: v for k, v in given.items() if v is not None}
+        self.store, self.study, self.own = Store(), None, False
+        if self.profile == COMMITTED:
+            if given:
+                raise ParameterError(
+                    f"{next(iter(given))} is {next(iter(given.values()))!r}; profile 'committed' only reads "
+                    f"records and accepts no setting (choose a profile: {', '.join(self.paper.profiles)})"
+                )
+            return
+        if self.profile not in self.paper.profiles:
+            raise ParameterError(
+                f"profile is {self.profile!r}; accepted are {COMMITTED}, {', '.join(self.paper.profiles)}"
+            )
+        try:
+            settings = papers.settings(paper, profile=self.profile, **given)
+            self.study, self.own = self.paper.study(settings), settings.own
+            self.study.jobs()  # a batch larger than the data is found here, before anything runs
+        except ValueError as error:
+            raise ParameterError(str(error)) from None
+
+    # ------------------------------------------------------------ committed records
+
+    def verdicts(self) -> None:
+        """The verdict of every claim, and behind it each of its settings."""
+        judged = report.committed_verdicts(self.paper.name, self.store)
+        display(
+            HTML(
+                render.scroll(render.verdict_table([(self.paper.name, j) for j in judged]))
+                + render.settings_details(judged)
+            )
+        )
+
+    def box(self) -> None:
+        """Verdicts counted, n, compute: the numbers of the summary box."""
+        judged = report.committed_verdicts(self.paper.name, self.store)
+        counts = ", ".join(
+            f"{n} {v}"
+            for v in ("replicated", "contradicted", "inconclusive", "not run")
+            if (n := sum(j.verdict == v for j in judged))
+        )
+        jobs = {job for study in report.committed_studies(self.paper.name) for job in study.jobs()}
+        records = [r for r in map(self.store.get, jobs) if r]
+        hours = sum(r.provenance["seconds"] for r in records) / 3600
+        devices = ", ".join(sorted({r.provenance["device"] for r in records})) or "none"
+        display(
+            Markdown(
+                f"**Verdicts:** {counts} (of {len(judged)} claims).  \n**Records:** {len(records)} of {len(jobs)} jobs, "
+                f"{hours:.1f} hours of computing, one thread a job, on: {devices}."
+            )
+        )
+
+    def table(self, name: str) -> None:
+        """A table: published rows beside ours, then what is not run and what it would cost."""
+        table, frame = report.committed_table(self.paper.name, name, self.store)
+        display(
+            HTML(
+                render.scroll(render.table(table, frame))
+                + render.settings_line(frame)
+                + self._not_run(name, frame)
+                + self._download(name)
+            )
+        )
+
+    def figure(self, name: str) -> None:
+        """A figure from committed records; where there are none, the command that makes them."""
+        figure, data, used = report.committed_figure(self.paper.name, name, self.store)
+        if data.empty:
+            display(HTML(f"<p>Figure not run yet. {self._command(name)}</p>"))
+            return
+        _show(figure, data)
+
+    def figure_source(self, name: str) -> None:
+        """What stands under a figure: its profile, how many seeds, and where its numbers are."""
+        _, data, used = report.committed_figure(self.paper.name, name, self.store)
+        if not data.empty:
+            seeds = data.groupby("panel", sort=False)["seed"].nunique()
+            display(
+                HTML(
+                    f"<p class='lbgap-note'>Profile {used}; seeds: "
+                    + "; ".join(f"{html.escape(p)} {n}" for p, n in seeds.items())
+                    + f". {self._download(name)}</p>"
+                )
+            )
+
+    def prose(self, template: str) -> None:
+        """Markdown with numbers from records: ``{table2:F1:test_LB}`` is mean and deviation, ``{K1}`` a verdict,
+        ``{K1:effect}`` the decisive setting's effect and interval."""
+        display(Markdown(_Numbers(self).format(template)))
+
+    # ------------------------------------------------------------ this run
+
+    def live(self) -> None:
+        """Run what is missing of the chosen profile and show it; with committed records alone, say so."""
+        if self.study is None:
+            display(Markdown("Nothing was trained for this page: it shows committed records only."))
+            return
+        store = Store(paths.cache() / "scratch") if self.profile == "quick" or self.own else self.store
+        log = paths.cache() / "logs" / f"{self.paper.name}-{self.profile}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w") as stream:
+            outcome = sweep.run(self.study.jobs(), store, Cache(), self.minutes, self.workers, progress=stream)
+        shown = os.path.relpath(log, paths.ROOT) if log.is_relative_to(paths.ROOT) else log.name
+        what = "yours" if self.own else self.profile
+        display(
+            Markdown(
+                f"**Live: {what}.** {outcome.done} jobs were run for this page, {outcome.left} are left; progress is "
+                f"in `{shown}`."
+            )
+        )
+        if outcome.failed:
+            raise RuntimeError(f"{len(outcome.failed)} jobs failed: {next(iter(outcome.failed.values()))}")
+        self._show_study(self.study, store)
+
+    def _show_study(self, study: Study, store: Store) -> None:
+        for table in study.tables:
+            frame = report.table_frame(table, self.profile, store)
+            if frame["n"].sum():
+                frame = frame[frame.groupby("row")["n"].transform("sum") > 0]
+                display(
+                    HTML(
+                        f"<p class='lbgap-title'>{html.escape(table.title)} (live)</p>"
+                        + render.scroll(render.table(table, frame))
+                        + render.settings_line(frame)
+                    )
+                )
+        judged = [report.judge_claim(c, study.profile, store) for c in study.claims]
+        judged = [j for j in judged if any(f.estimate for _, f in j.findings)]
+        if judged:
+            display(
+                HTML(
+                    "<p class='lbgap-title'>What the claims' rules see (live; a demonstration, not a verdict)</p>"
+                    + render.scroll(render.settings_table(judged, verdicts=False))
+                )
+            )
+
+    def live_figure(self, name: str) -> None:
+        """A figure of the chosen profile, from what :meth:`live` ran."""
+        if self.study is None:
+            display(Markdown("Run with a profile to see this figure."))
+            return
+        store = Store(paths.cache() / "scratch") if self.profile == "quick" or self.own else self.store
+        figure = {f.name: f for f in self.study.figures}[name]
+        _show(figure, report.figure_frame(figure, store))
+
+    # ------------------------------------------------------------ pieces
+
+    def _command(self, name: str, profile: str = "paper") -> str:
+        study = self.paper.study(papers.settings(self.paper.name, profile=profile))
+        groups = dict(study.groups())
+        if name not in groups:
+            return ""
+        jobs = [j for j in study.jobs([name]) if j not in self.store]
+        device = "cuda" if profile == "paper" else "cpu"
+        seconds = sum(cost.seconds(j, device) for j in jobs)
+        return (
+            f"<code>python -m lbgap run {self.paper.name} --profile {profile} --only {name}</code> "
+            f"({len(jobs)} jobs, about {cost.in_words(seconds)} on one {'GPU' if device == 'cuda' else 'CPU thread'})"
+        )
+
+    def _not_run(self, name: str, frame: pd.DataFrame) -> str:
+        absent = [row for row, n in frame.groupby("row", sort=False)["n"].sum().items() if n == 0]
+        if not absent:
+            return ""
+        return (
+            f"<p class='lbgap-note'>Not run: {', '.join(map(html.escape, absent))}. The whole table: "
+            f"{self._command(name)}.</p>"
+        )
+
+    def _download(self, name: str) -> str:
+        return f"<a class='lbgap-csv' href='../_static/data/{self.paper.name}-{name}.csv' download>CSV</a>"
+
+
+class _Numbers(string.Formatter):
+    """Fills ``{...}`` of a prose template from records."""
+
+    def __init__(self, chapter: Chapter):
+        self.chapter = chapter
+
+    def format(self, template: str) -> str:
+        out = []
+        for text, field, spec, _ in self.parse(template):
+            out.append(text)
+            if field is not None:
+                out.append(self._value(":".join(filter(None, (field, spec)))))
+        return "".join(out)
+
+    def _value(self, name: str) -> str:
+        parts, of = name.split(":"), self.chapter
+        judged = {j.claim.id: j for j in report.committed_verdicts(of.paper.name, of.store)}
+        if parts[0] in judged:
+            found = judged[parts[0]]
+            if len(parts) == 1:
+                return f"**{found.verdict}**"
+            finding = next(((s, f) for s, f in found.findings if f is found.decisive), None)
+            return render.effect(finding[0].rule, finding[1].estimate) if finding else "not run"
+        table, frame = report.committed_table(of.paper.name, parts[0], of.store)
+        cell = frame[(frame["row"] == parts[1]) & (frame["column"] == parts[2])]
+        if cell.empty:
+            raise ValueError(f"prose asks for {name}; {parts[0]} has no such cell")
+        line = cell.iloc[0]
+        if parts[3:] == ["published"]:
+            return render.number(line["published"], line["published_std"], table.digits)
+        return render.number(line["mean"], line["std"], table.digits) if line["n"] else "(not run)"
+
+
+def _minutes(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ParameterError(f"minutes is {value!r}; accepted is a number above 0")
+    return float(value)
+
+
+def _workers(value: Any) -> int:
+    if value is None:
+        return 1 if default_device() == "cuda" else min(8, os.cpu_count() or 1)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ParameterError(f"workers is {value!r}; accepted is 1 or more")
+    return value
+
+
+def _show(figure: Figure, data: pd.DataFrame) -> None:
+    plots.draw(figure, data)
+    plt.show()
+
+
+# ---------------------------------------------------------------- pages that belong to no paper
+
+
+def front_page() -> None:
+    """The state of every claim of every paper, from committed records."""
+    store = Store()
+    judged = [(name, j) for name in papers.papers() for j in report.committed_verdicts(name, store)]
+    display(HTML(render.scroll(render.verdict_table(judged, paper_column=True))))
+
+
+def status_page() -> None:
+    """Jobs recorded and missing by paper, profile and table, with what the missing ones would cost."""
+    store = Store()
+    frame = pd.concat([report.status(name, store, ("cpu", "paper")) for name in papers.papers()], ignore_index=True)
+    frame["cost"] = [cost.in_words(s) if m else "" for s, m in zip(frame["seconds"], frame["missing"], strict=True)]
+    body = "".join(
+        f"<tr><td>{r.paper}</td><td>{r.profile}</td><th>{html.escape(r.table)}</th><td>{r.done}</td><td>{r.missing}"
+        f"</td><td>{r.cost}</td></tr>"
+        for r in frame.itertuples()
+    )
+    display(
+        HTML(
+            render.scroll(
+                "<table class='lbgap-table'><thead><tr><th>paper</th><th>profile</th><th>table, figure or claim</th>"
+                "<th>recorded</th><th>missing</th><th>left, one CPU thread</th></tr></thead>"
+                f"<tbody>{body}</tbody></table>"
+            )
+        )
+    )
+
+
+def export_csv(folder) -> list[str]:
+    """Write the numbers of every table and figure as CSV into a folder; returns the file names."""
+    store, written = Store(), []
+    for name in papers.papers():
+        studies = report.committed_studies(name)
+        for table in dict.fromkeys(t.name for s in studies for t in s.tables):
+            report.committed_table(name, table, store)[1].to_csv(folder / f"{name}-{table}.csv", index=False)
+            written.append(f"{name}-{table}.csv")
+        for figure in dict.fromkeys(f.name for s in studies for f in s.figures):
+            report.committed_figure(name, figure, store)[1].to_csv(folder / f"{name}-{figure}.csv", index=False)
+            written.append(f"{name}-{figure}.csv")
+    return written

@@ -1,0 +1,163 @@
+"""The command line: ``python -m lbgap``."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lbgap import cost, data, papers, report, sweep
+from lbgap import records as record_files
+from lbgap import verify as verification
+from lbgap.jobs import default_device
+from lbgap.papers.paper import Study
+from lbgap.records import Store
+from lbgap.spec import Train
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+records_app = typer.Typer(no_args_is_help=True, help="One file out, one file in.")
+app.add_typer(records_app, name="records")
+
+Results = Annotated[Path | None, typer.Option(help="Folder of the records (default: results/ or LBGAP_RESULTS).")]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+PaperName = Annotated[str | None, typer.Argument(help="A paper's name; all papers where absent.")]
+
+
+def _names(paper: str | None) -> list[str]:
+    return [papers.get(paper).name] if paper else list(papers.papers())
+
+
+@app.command()
+def run(
+    paper: Annotated[str, typer.Argument(help="A paper's name.")],
+    profile: Annotated[str, typer.Option(help="quick, cpu or paper.")],
+    only: Annotated[
+        list[str] | None, typer.Option(help="A table, row (table2/F1), figure or claim; repeatable.")
+    ] = None,
+    networks: Annotated[list[str] | None, typer.Option(help="Restrict to a network; repeatable.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Number of seeds.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop after so long; what is finished stays.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each on a CPU.")] = 1,
+    results: Results = None,
+    dry_run: Annotated[bool, typer.Option(help="Print the jobs and their cost, run nothing.")] = False,
+) -> None:
+    """Run what has no record yet."""
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"minutes is {minutes:g}; accepted is a number above 0")
+    chosen = papers.settings(paper, profile=profile, seeds=seeds, **({"networks": networks} if networks else {}))
+    study, store = papers.get(paper).study(chosen), Store(results)
+    jobs = study.jobs(only or ())
+    if dry_run:
+        _print_plan(study, [t.job for t in sweep.plan(jobs, store, sweep.Cache())], len(jobs), workers)
+        return
+    outcome = sweep.run(jobs, store, minutes=minutes, workers=workers)
+    typer.echo(f"{outcome.done} done, {outcome.left} left, {len(outcome.failed)} failed; records in {store.folder}")
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _print_plan(study: Study, todo: list, total: int, workers: int) -> None:
+    device = default_device()
+    for job in todo:
+        spec = job if isinstance(job, Train) else job.of[0].run
+        typer.echo(
+            f"{job.key}  {job.kind:9}  {spec.model:10}  {spec.data.name:8}  batch {spec.batch_size:6}  seed {spec.seed}"
+            f"  {cost.operations(job):.2e} operations  {cost.in_words(cost.seconds(job, device))}"
+        )
+    seconds = sum(cost.seconds(job, device) for job in todo)
+    typer.echo(
+        f"{len(todo)} jobs to run, for {total} of profile {study.profile}; "
+        f"{sum(map(cost.operations, todo)):.2e} operations; about {cost.in_words(seconds)} on one "
+        f"{'GPU' if device == 'cuda' else 'CPU thread'}, {cost.in_words(seconds / workers)} with --workers {workers}"
+    )
+
+
+@app.command()
+def status(paper: PaperName = None, results: Results = None, as_json: Json = False) -> None:
+    """Jobs recorded and missing, by paper, table and profile."""
+    store = Store(results)
+    rows = [row for name in _names(paper) for row in report.status(name, store).to_dict("records")]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        rest = f"  about {cost.in_words(row['seconds'])} on one CPU thread" if row["missing"] else ""
+        typer.echo(
+            f"{row['paper']:8} {row['profile']:6} {row['table']:12} {row['done']:4} done {row['missing']:4} missing{rest}"
+        )
+
+
+@app.command()
+def verdicts(paper: PaperName = None, results: Results = None, as_json: Json = False) -> None:
+    """Claim, verdict, effect, interval, n, profile."""
+    store = Store(results)
+    rows = [row for name in _names(paper) for row in report.verdict_rows(name, store)]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        numbers = (
+            f"{row['effect']:.4g} [{', '.join('-' if v is None else f'{v:.4g}' for v in row['interval'])}]"
+            if row["effect"] is not None
+            else row["reason"]
+        )
+        typer.echo(f"{row['paper']:8} {row['id']:4} {row['verdict']:12} {row['profile']:6} n={row['n']}  {numbers}")
+
+
+@app.command()
+def verify(
+    sample: Annotated[int, typer.Option(help="How many runs to repeat.")] = 3,
+    full: Annotated[bool, typer.Option(help="Whole runs, not their first 50 updates.")] = False,
+    results: Results = None,
+    as_json: Json = False,
+) -> None:
+    """Repeat committed runs and compare."""
+    checks = []
+    for check in verification.verify(Store(results), sample, full):
+        checks.append(check)
+        if not as_json:
+            loss = "" if check.loss_difference is None else f"  losses within {check.loss_difference:.1e}"
+            typer.echo(f"{check.key}  {check.verdict}{loss}  {check.note}".rstrip())
+    if as_json:
+        typer.echo(json.dumps([c.as_dict() for c in checks], indent=1))
+    if any(c.verdict == "differs" for c in checks):
+        raise typer.Exit(1)
+
+
+@records_app.command()
+def pack(file: Path, results: Results = None) -> None:
+    """Write every record into one file."""
+    typer.echo(f"{record_files.pack(Store(results), file)} records in {file}")
+
+
+@records_app.command()
+def merge(file: Path, results: Results = None) -> None:
+    """Add the records of one file; where numbers differ the older record stays and is listed."""
+    if not file.exists():
+        raise ValueError(f"file is {file}; accepted is a file that 'records pack' wrote")
+    out = record_files.merge(Store(results), file)
+    typer.echo(f"{len(out.added)} added, {len(out.same)} already there, {len(out.conflicts)} in conflict")
+    for key in out.conflicts:
+        typer.echo(f"conflict: {key} (the older record stays)")
+
+
+@app.command(name="data")
+def data_sets(
+    fetch: Annotated[str | None, typer.Option(help="Download a data set through torchvision.")] = None,
+) -> None:
+    """What is there, where it is looked for, how to get the rest."""
+    if fetch:
+        typer.echo(f"{fetch} is under {data.fetch(fetch)}")
+        return
+    for name, source in data.SOURCES.items():
+        typer.echo(f"{name:9} {source.n_train:7,} / {source.n_test:7,}  {data.available(name)}")
+
+
+def main() -> None:
+    """Run the command line; bad input ends in one sentence and exit code 2."""
+    try:
+        app()
+    except (ValueError, FileNotFoundError) as error:
+        print(f"lbgap: {error}", file=sys.stderr)
+        sys.exit(2)

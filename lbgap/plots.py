@@ -1,0 +1,61 @@
+"""Figures on one house style: a panel an axis, a line a colour, the band from the lowest to the highest seed."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure as Canvas
+
+from lbgap.papers.paper import Figure
+
+# Okabe-Ito: distinguishable with every common colour blindness. What recurs keeps its colour in every chapter.
+PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+FIXED = {"SB": PALETTE[0], "LB": PALETTE[1], "train": PALETTE[2], "test": PALETTE[3]}
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+
+
+def draw(figure: Figure, data: pd.DataFrame) -> Canvas:
+    """Draw long-form data (panel, line, seed, x, y) on the panels of a figure; returns the matplotlib figure.
+
+    Raises:
+        ValueError: no data for any panel.
+    """
+    panels = [axis for axis in figure.panels if (data["panel"] == axis.name).any()]
+    if not panels:
+        raise ValueError(f"data is empty; figure '{figure.name}' accepts at least one point")
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    with sns.axes_style("whitegrid"), plt.rc_context({"figure.facecolor": "white", "font.size": 10}):
+        canvas, axes = plt.subplots(
+            rows, columns, figsize=(4.2 * columns, 3.1 * rows), squeeze=False, layout="constrained"
+        )
+        for axis, ax in zip(panels, axes.flat, strict=False):
+            part = data[data["panel"] == axis.name]
+            lines = list(dict.fromkeys(part["line"]))
+            spare = iter(c for c in PALETTE if c not in [FIXED.get(line) for line in lines])
+            style = {
+                "data": part,
+                "x": "x",
+                "y": "y",
+                "hue": "line",
+                "style": "line",
+                "hue_order": lines,
+                "style_order": lines,
+                "palette": {line: FIXED.get(line) or next(spare) for line in lines},
+                "markers": dict(zip(lines, MARKERS, strict=False)),
+                "ax": ax,
+                "legend": len(lines) > 1,
+            }
+            if figure.mark == "point":
+                sns.scatterplot(**style, s=28)
+            else:
+                sns.lineplot(**style, dashes=False, errorbar=("pi", 100), markersize=4, markeredgewidth=0)
+            ax.set(title=axis.name, xlabel=axis.x, ylabel=axis.y)
+            if axis.log_x:
+                ax.set_xscale("log")
+            if axis.log_y:
+                ax.set_yscale("log")
+            if len(lines) > 1:
+                ax.legend(title=None, frameon=True)
+        for ax in list(axes.flat)[len(panels) :]:
+            ax.remove()
+    return canvas

@@ -1,0 +1,149 @@
+"""Numbers as a reader sees them: HTML tables of values, verdicts and rules. Strings out, nothing displayed."""
+
+import html
+
+import pandas as pd
+
+from lbgap import report
+from lbgap.papers.paper import Table
+from lbgap.stats import Estimate, Finding, Ratio, Rule, Trend
+
+
+def number(mean: float, std: float, digits: int) -> str:
+    """ "98.03 ± 0.07"; empty where there is no mean."""
+    if pd.isna(mean):
+        return ""
+    return f"{mean:,.{digits}f}" + ("" if pd.isna(std) else f" ± {std:,.{digits}f}")
+
+
+def _heading(column: str) -> str:
+    return column.replace("eps", "ε ").replace("_", " ").replace(" running", " (running)")
+
+
+def table(of: Table, frame: pd.DataFrame) -> str:
+    """Two lines a row: published, then ours with profile and n; a table without published values has one."""
+    columns = list(dict.fromkeys(frame["column"]))
+    has_published = frame["published"].notna().any()
+    lines = []
+    for row in dict.fromkeys(frame["row"]):
+        part = frame[frame["row"] == row].set_index("column")
+        if has_published:
+            lines.append(
+                (
+                    row,
+                    "published",
+                    [number(part.at[c, "published"], part.at[c, "published_std"], of.digits) for c in columns],
+                )
+            )
+        if part["n"].sum() == 0 and part["diverged"].sum() == 0:
+            lines.append((row, "ours: not run", ["" for _ in columns]))
+            continue
+        ns = sorted({int(n) for n in part["n"] if n})
+        ours = f"ours, {part['profile'].iloc[0]}, n = {'–'.join(map(str, ns[:1] + ns[1:][-1:])) or 0}"
+        lines.append(
+            (
+                row,
+                ours,
+                [
+                    (
+                        number(part.at[c, "mean"], part.at[c, "std"], of.digits)
+                        or ("" if part.at[c, "diverged"] else "not run")
+                    )
+                    + (f" ({part.at[c, 'diverged']} diverged)" if part.at[c, "diverged"] else "")
+                    for c in columns
+                ],
+            )
+        )
+    head = "".join(f"<th>{html.escape(_heading(c))}</th>" for c in columns)
+    body = "".join(
+        f"<tr class='{'published' if s == 'published' else 'ours'}'><th>{html.escape(r)}</th><td>{html.escape(s)}"
+        f"</td>{''.join(f'<td>{html.escape(v)}</td>' for v in vs)}</tr>"
+        for r, s, vs in lines
+    )
+    return (
+        f"<table class='lbgap-table'><thead><tr><th></th><th>{html.escape(of.unit)}</th>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table>"
+    )
+
+
+def settings_line(frame: pd.DataFrame) -> str:
+    """What produced our numbers, in words."""
+    ran = frame[frame["n"] > 0]
+    settings = {}
+    for _, line in ran.iterrows():
+        settings.setdefault(line["setting"], []).append(line["row"])
+    if not settings:
+        return ""
+    text = "; ".join(
+        s if len(settings) == 1 else f"{', '.join(dict.fromkeys(rows))}: {s}" for s, rows in settings.items()
+    )
+    return f"<p class='lbgap-note'>Ours: {html.escape(text)}. Mean ± standard deviation over n seeds.</p>"
+
+
+def scroll(table: str) -> str:
+    """A table that scrolls inside its own frame, so that a phone's page does not."""
+    return f"<div class='lbgap-scroll'>{table}</div>"
+
+
+def effect(rule: Rule, e: Estimate | None) -> str:
+    """An effect with its interval: "-0.22 [-0.3, -0.1]", "× 13 [11, 15]" for ratios, "rank corr. -0.9 ..." for trends."""
+    if e is None:
+        return "–"
+    mark = "× " if isinstance(rule, Ratio) else "rank corr. " if isinstance(rule, Trend) else ""
+    sign = "" if isinstance(rule, Ratio) else "+"
+    if e.n < 2:
+        return f"{mark}{e.effect:{sign}.3g}"
+    return f"{mark}{e.effect:{sign}.3g} [{e.low:.3g}, {e.high:.3g}]"
+
+
+def badge(verdict: str) -> str:
+    """A verdict as a coloured word."""
+    return f"<span class='verdict verdict-{verdict.replace(' ', '-')}'>{verdict}</span>"
+
+
+def verdict_table(judged: list[tuple[str, report.Judged]], paper_column: bool = False) -> str:
+    """A line a claim: text, verdict, the decisive setting's effect, n, profile."""
+    lines = []
+    for paper, j in judged:
+        decisive = next(((s, f) for s, f in j.findings if f is j.decisive), None)
+        shown = effect(decisive[0].rule, decisive[1].estimate) if decisive else "–"
+        n = decisive[1].estimate.n if decisive else 0
+        why = f"<br><small>{html.escape(j.reason)}</small>" if j.reason else ""
+        where = f"<br><small>{html.escape(decisive[0].label)}</small>" if decisive else ""
+        lines.append(
+            f"<tr>{f'<td>{html.escape(paper)}</td>' if paper_column else ''}<th>{j.claim.id}</th>"
+            f"<td class='text'>{html.escape(j.claim.text)}{why}</td><td>{badge(j.verdict)}</td>"
+            f"<td>{shown}{where}</td><td>{n}</td><td>{j.profile if n else '–'}</td></tr>"
+        )
+    return (
+        f"<table class='lbgap-table claims'><thead><tr>{'<th>paper</th>' if paper_column else ''}<th></th><th>claim</th>"
+        "<th>verdict</th><th>effect [95% interval]</th><th>n</th><th>profile</th></tr></thead>"
+        f"<tbody>{''.join(lines)}</tbody></table>"
+    )
+
+
+def settings_table(judged: list[report.Judged], verdicts: bool = True) -> str:
+    """A line a setting of a claim, with its rule."""
+
+    def line(j: report.Judged, label: str, rule: Rule, f: Finding) -> str:
+        verdict = f"<td>{badge(f.verdict)}</td>" if verdicts else ""
+        return (
+            f"<tr><th>{j.claim.id}</th><td class='text'>{html.escape(label)}</td><td>{html.escape(str(rule))}</td>{verdict}"
+            f"<td>{effect(rule, f.estimate)}</td><td>{f.estimate.n if f.estimate else 0}</td></tr>"
+        )
+
+    body = "".join(line(j, s.label, s.rule, f) for j in judged for s, f in j.findings)
+    return (
+        "<table class='lbgap-table claims'><thead><tr><th></th><th>setting</th><th>rule</th>"
+        f"{'<th>verdict</th>' if verdicts else ''}<th>effect [95% interval]</th><th>n</th></tr></thead><tbody>{body}"
+        "</tbody></table>"
+    )
+
+
+def settings_details(judged: list[report.Judged]) -> str:
+    """:func:`settings_table`, folded away."""
+    return (
+        "<details class='lbgap-details'><summary>Every setting of every rule</summary>"
+        + scroll(settings_table([j for j in judged if j.findings]))
+        + "</details>"
+    )

@@ -1,0 +1,252 @@
+"""Records in; tables, verdicts and states out, for any paper. Everything here is a value or a pandas frame."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from lbgap import cost, papers
+from lbgap.papers.paper import Claim, Figure, Profile, Quantity, Setting, Study, Table
+from lbgap.records import Store
+from lbgap.stats import MIN_SEEDS, Finding, Verdict, combine, judge
+
+# Committed records speak through these, the first that is complete.
+COMMITTED: tuple[Profile, ...] = ("paper", "cpu")
+
+
+def values(quantity: Quantity, store: Store) -> list[float | None]:
+    """A quantity's number for each seed; None where a record is missing, NaN where a run diverged."""
+    out: list[float | None] = []
+    for jobs in quantity.jobs:
+        records = [store.get(job) for job in jobs]
+        if any(r is None for r in records):
+            out.append(None)
+        elif any(r.results.get("diverged") for r in records):
+            out.append(float("nan"))
+        else:
+            out.append(quantity.read(*(r.results for r in records)))
+    return out
+
+
+# ---------------------------------------------------------------- tables
+
+
+def table_frame(table: Table, profile: str, store: Store) -> pd.DataFrame:
+    """Long form, a line a cell: published mean and deviation; our mean, deviation (n - 1), n, diverged; setting."""
+    lines = []
+    for cell in table.cells:
+        held = [v for v in values(cell.quantity, store) if v is not None] if cell.quantity else []
+        ours = np.array([v for v in held if np.isfinite(v)])
+        lines.append(
+            {
+                "table": table.name,
+                "row": cell.row,
+                "column": cell.column,
+                "published": cell.published.mean if cell.published else np.nan,
+                "published_std": cell.published.std if cell.published and cell.published.std is not None else np.nan,
+                "profile": profile,
+                "mean": ours.mean() if len(ours) else np.nan,
+                "std": ours.std(ddof=1) if len(ours) > 1 else np.nan,
+                "n": len(ours),
+                "diverged": len(held) - len(ours),
+                "setting": cell.setting,
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def committed_table(paper: str, name: str, store: Store) -> tuple[Table, pd.DataFrame]:
+    """A table from committed records: each row from the first profile of :data:`COMMITTED` that fills it, never mixed."""
+    frames, found = [], None
+    for study in committed_studies(paper):
+        for table in study.tables:
+            if table.name == name:
+                found = found or table
+                frames.append(table_frame(table, study.profile, store))
+    if found is None:
+        raise ValueError(
+            f"table is '{name}'; {paper} has {', '.join(t.name for t in committed_studies(paper)[0].tables)}"
+        )
+    rows = []
+    for row in dict.fromkeys(cell.row for cell in found.cells):
+        parts = [f[f["row"] == row] for f in frames if (f["row"] == row).any()]
+        full = [p for p in parts if (p["n"] + p["diverged"]).min() >= MIN_SEEDS]
+        some = sorted((p for p in parts if p["n"].sum()), key=lambda p: -int((p["n"] > 0).sum()))
+        rows.append((full or some or parts)[0])
+    return found, pd.concat(rows, ignore_index=True)
+
+
+def committed_studies(paper: str) -> list[Study]:
+    """The studies whose records are committed, in the order of :data:`COMMITTED`."""
+    of = papers.get(paper)
+    return [of.study(papers.settings(paper, profile=p)) for p in COMMITTED if p in of.profiles]
+
+
+# ---------------------------------------------------------------- claims
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with what each of its settings says."""
+
+    claim: Claim
+    profile: str
+    verdict: Verdict
+    findings: tuple[tuple[Setting, Finding], ...]
+    reason: str
+
+    @property
+    def decisive(self) -> Finding | None:
+        """The setting that weighs most against the claim: contradicted before inconclusive before the rest."""
+        order = ("contradicted", "inconclusive", "not run", "replicated")
+        judged = [f for _, f in self.findings if f.estimate]
+        return min(judged, key=lambda f: order.index(f.verdict), default=None)
+
+
+def judge_claim(claim: Claim, profile: str, store: Store) -> Judged:
+    """Apply a claim's rules to the records."""
+    if not claim.settings:
+        return Judged(claim, profile, "not run", (), claim.reason)
+    findings = []
+    for setting in claim.settings:
+        a = values(setting.a, store)
+        b = values(setting.b, store) if setting.b else a
+        pairs = [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
+        findings.append(
+            (
+                setting,
+                judge(setting.rule, *(np.array(side, float) for side in zip(*pairs, strict=True)))
+                if pairs
+                else Finding("not run", None, "no records"),
+            )
+        )
+    verdict = combine([f for _, f in findings], claim.needed or len(findings))
+    open_ = [s.label.split(":")[0] for s, f in findings if f.verdict == "not run"]
+    reason = f"no {MIN_SEEDS} seeds yet: {', '.join(dict.fromkeys(open_))}" if open_ and verdict == "not run" else ""
+    return Judged(claim, profile, verdict, tuple(findings), reason)
+
+
+def committed_verdicts(paper: str, store: Store) -> list[Judged]:
+    """Each claim by the first profile of :data:`COMMITTED` that decides it; undecided, by the one with most records."""
+    studies = committed_studies(paper)
+    out = []
+    for i, claim in enumerate(studies[0].claims):
+        judged = [judge_claim(s.claims[i], s.profile, store) for s in studies]
+        decided = [j for j in judged if j.verdict != "not run"]
+        most = sorted(judged, key=lambda j: (-_share(j), len(j.findings) == 0))
+        if claim.id != judged[-1].claim.id:
+            raise ValueError(f"claims of {paper} differ between profiles: {claim.id} and {judged[-1].claim.id}")
+        out.append((decided or most)[0])
+    return out
+
+
+def _share(judged: Judged) -> float:
+    """Share of a claim's settings that have any record."""
+    return sum(f.estimate is not None for _, f in judged.findings) / max(1, len(judged.findings))
+
+
+def verdict_rows(paper: str, store: Store) -> list[dict]:
+    """``verdicts --json``: one object a claim; effect, interval and n are the decisive setting's, all stand in ``settings``."""
+
+    def numbers(finding: Finding | None) -> dict:
+        e = finding.estimate if finding else None
+        return {
+            "n": e.n if e else 0,
+            "effect": _plain(e.effect) if e else None,
+            "interval": [_plain(e.low), _plain(e.high)] if e else None,
+        }
+
+    return [
+        {
+            "id": j.claim.id,
+            "paper": paper,
+            "claim": j.claim.text,
+            "verdict": j.verdict,
+            "profile": j.profile,
+            **numbers(j.decisive),
+            "reason": j.reason,
+            "settings": [
+                {"setting": s.label, "rule": str(s.rule), "verdict": f.verdict, **numbers(f), "note": f.reason}
+                for s, f in j.findings
+            ],
+        }
+        for j in committed_verdicts(paper, store)
+    ]
+
+
+def _plain(value: float) -> float | None:
+    return float(f"{value:.6g}") if np.isfinite(value) else None
+
+
+# ---------------------------------------------------------------- figures
+
+
+def figure_frame(figure: Figure, store: Store) -> pd.DataFrame:
+    """Long form, a line a point: panel, line, seed, x, y; seeds without a record are absent."""
+    lines = []
+    for series in figure.series:
+        for seed, jobs in enumerate(series.jobs):
+            records = [store.get(job) for job in jobs]
+            if all(records):
+                lines += [
+                    (series.panel, series.line, seed, float(x), float(y))
+                    for x, y in series.read(*(r.results for r in records))
+                ]
+    return pd.DataFrame(lines, columns=["panel", "line", "seed", "x", "y"])
+
+
+def committed_figure(paper: str, name: str, store: Store) -> tuple[Figure, pd.DataFrame, str]:
+    """A figure from committed records, each panel from the first profile that has any; and the profiles used."""
+    panels, frames, used, title, mark = {}, [], [], name, "line"
+    for study in committed_studies(paper):
+        for figure in study.figures:
+            if figure.name != name:
+                continue
+            title, mark = figure.title, figure.mark
+            frame = figure_frame(figure, store)
+            fresh = [a for a in figure.panels if a.name not in panels and (frame["panel"] == a.name).any()]
+            if fresh:
+                panels |= {a.name: a for a in fresh}
+                frames.append(frame[frame["panel"].isin([a.name for a in fresh])])
+                used.append(study.profile)
+    data = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["panel", "line", "seed", "x", "y"])
+    return Figure(name, title, tuple(panels.values()), (), mark), data, ", ".join(used)
+
+
+# ---------------------------------------------------------------- state
+
+
+def status(paper: str, store: Store, profiles: tuple[Profile, ...] | None = None) -> pd.DataFrame:
+    """Jobs recorded and missing, and the cost of the missing ones, by profile and table, figure or claim."""
+    of, lines = papers.get(paper), []
+    for profile in profiles or of.profiles:
+        study = of.study(papers.settings(paper, profile=profile))
+        for name, groups in study.groups():
+            if "/" in name:
+                continue
+            jobs = list(dict.fromkeys(job for per in groups for seed in per for job in seed))
+            open_ = [job for job in jobs if job not in store]
+            lines.append(
+                {
+                    "paper": paper,
+                    "profile": profile,
+                    "table": name,
+                    "done": len(jobs) - len(open_),
+                    "missing": len(open_),
+                    "seconds": sum(cost.seconds(job) for job in open_),
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def disagreements(store: Store) -> list[str]:
+    """Files of the store that are not records, each in one sentence."""
+    from lbgap.records import BadRecord, Record
+
+    out = []
+    for path in sorted(store.folder.glob("??/*.json")):
+        try:
+            Record.from_json(path.read_text(), str(path), path.stem)
+        except BadRecord as error:
+            out.append(str(error))
+    return out

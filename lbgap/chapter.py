@@ -62,9 +62,7 @@ class Chapter:
                 )
             return
         if self.profile not in self.paper.profiles:
-            raise ParameterError(
-                f"profile is {self.profile!r}; accepted are {COMMITTED}, {', '.join(self.paper.profiles)}"
-            )
+            raise ParameterError(f"profile is {self.profile!r}; accepted are {COMMITTED}, {', '.join(self.paper.profiles)}")
         try:
             settings = papers.settings(paper, profile=self.profile, **given)
             self.study, self.own = self.paper.study(settings), settings.own
@@ -78,10 +76,7 @@ class Chapter:
         """The verdict of every claim, and behind it each of its settings."""
         judged = report.committed_verdicts(self.paper.name, self.store)
         display(
-            HTML(
-                render.scroll(render.verdict_table([(self.paper.name, j) for j in judged]))
-                + render.settings_details(judged)
-            )
+            HTML(render.scroll(render.verdict_table([(self.paper.name, j) for j in judged])) + render.settings_details(judged))
         )
 
     def box(self) -> None:
@@ -216,8 +211,7 @@ class Chapter:
         if not absent:
             return ""
         return (
-            f"<p class='lbgap-note'>Not run: {', '.join(map(html.escape, absent))}. The whole table: "
-            f"{self._command(name)}.</p>"
+            f"<p class='lbgap-note'>Not run: {', '.join(map(html.escape, absent))}. The whole table: {self._command(name)}.</p>"
         )
 
     def _download(self, name: str) -> str:

@@ -32,9 +32,7 @@ def _names(paper: str | None) -> list[str]:
 def run(
     paper: Annotated[str, typer.Argument(help="A paper's name.")],
     profile: Annotated[str, typer.Option(help="quick, cpu or paper.")],
-    only: Annotated[
-        list[str] | None, typer.Option(help="A table, row (table2/F1), figure or claim; repeatable.")
-    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="A table, row (table2/F1), figure or claim; repeatable.")] = None,
     networks: Annotated[list[str] | None, typer.Option(help="Restrict to a network; repeatable.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Number of seeds.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop after so long; what is finished stays.")] = None,
@@ -143,9 +141,7 @@ def merge(file: Path, results: Results = None) -> None:
 
 
 @app.command(name="data")
-def data_sets(
-    fetch: Annotated[str | None, typer.Option(help="Download a data set through torchvision.")] = None,
-) -> None:
+def data_sets(fetch: Annotated[str | None, typer.Option(help="Download a data set through torchvision.")] = None) -> None:
     """What is there, where it is looked for, how to get the rest."""
     if fetch:
         typer.echo(f"{fetch} is under {data.fetch(fetch)}")

@@ -230,9 +230,7 @@ def fetch(name: str) -> Path:
     """Download a data set through torchvision (which shows progress and checks MD5 sums) into the data folder."""
     classes = {"mnist": "MNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
     if name not in classes:
-        raise ValueError(
-            f"fetch is '{name}'; accepted are {', '.join(classes)} (digits is embedded, TIMIT is licensed)"
-        )
+        raise ValueError(f"fetch is '{name}'; accepted are {', '.join(classes)} (digits is embedded, TIMIT is licensed)")
     dataset = getattr(_torchvision().datasets, classes[name])
     for train in (True, False):
         dataset(root=str(paths.data()), train=train, download=True)

@@ -14,9 +14,7 @@ CHUNK = 5000
 
 
 @contextmanager
-def batch_norm_reading(
-    model: nn.Module, reading: str, x: Tensor | None = None, chunk: int = CHUNK
-) -> Iterator[nn.Module]:
+def batch_norm_reading(model: nn.Module, reading: str, x: Tensor | None = None, chunk: int = CHUNK) -> Iterator[nn.Module]:
     """Evaluation mode (dropout off) with batch norm in one reading; modes and buffers come back exactly as they were.
 
     Args:
@@ -28,9 +26,7 @@ def batch_norm_reading(
     if reading not in READINGS:
         raise ValueError(f"batch_norm is '{reading}'; accepted are {', '.join(READINGS)}")
     if reading == "reestimated" and x is None:
-        raise ValueError(
-            "batch_norm is 'reestimated' but x is None; accepted is the data to estimate the statistics on"
-        )
+        raise ValueError("batch_norm is 'reestimated' but x is None; accepted is the data to estimate the statistics on")
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     modes = {m: m.training for m in model.modules()}
     buffers = [(m.running_mean, m.running_var, m.num_batches_tracked, m.momentum) for m in norms]

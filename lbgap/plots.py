@@ -25,9 +25,7 @@ def draw(figure: Figure, data: pd.DataFrame) -> Canvas:
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     with sns.axes_style("whitegrid"), plt.rc_context({"figure.facecolor": "white", "font.size": 10}):
-        canvas, axes = plt.subplots(
-            rows, columns, figsize=(4.2 * columns, 3.1 * rows), squeeze=False, layout="constrained"
-        )
+        canvas, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 3.1 * rows), squeeze=False, layout="constrained")
         for axis, ax in zip(panels, axes.flat, strict=False):
             part = data[data["panel"] == axis.name]
             lines = list(dict.fromkeys(part["line"]))

@@ -29,11 +29,7 @@ def table(of: Table, frame: pd.DataFrame) -> str:
         part = frame[frame["row"] == row].set_index("column")
         if has_published:
             lines.append(
-                (
-                    row,
-                    "published",
-                    [number(part.at[c, "published"], part.at[c, "published_std"], of.digits) for c in columns],
-                )
+                (row, "published", [number(part.at[c, "published"], part.at[c, "published_std"], of.digits) for c in columns])
             )
         if part["n"].sum() == 0 and part["diverged"].sum() == 0:
             lines.append((row, "ours: not run", ["" for _ in columns]))
@@ -45,10 +41,7 @@ def table(of: Table, frame: pd.DataFrame) -> str:
                 row,
                 ours,
                 [
-                    (
-                        number(part.at[c, "mean"], part.at[c, "std"], of.digits)
-                        or ("" if part.at[c, "diverged"] else "not run")
-                    )
+                    (number(part.at[c, "mean"], part.at[c, "std"], of.digits) or ("" if part.at[c, "diverged"] else "not run"))
                     + (f" ({part.at[c, 'diverged']} diverged)" if part.at[c, "diverged"] else "")
                     for c in columns
                 ],
@@ -74,9 +67,7 @@ def settings_line(frame: pd.DataFrame) -> str:
         settings.setdefault(line["setting"], []).append(line["row"])
     if not settings:
         return ""
-    text = "; ".join(
-        s if len(settings) == 1 else f"{', '.join(dict.fromkeys(rows))}: {s}" for s, rows in settings.items()
-    )
+    text = "; ".join(s if len(settings) == 1 else f"{', '.join(dict.fromkeys(rows))}: {s}" for s, rows in settings.items())
     return f"<p class='lbgap-note'>Ours: {html.escape(text)}. Mean ± standard deviation over n seeds.</p>"
 
 

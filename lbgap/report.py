@@ -64,9 +64,7 @@ def committed_table(paper: str, name: str, store: Store) -> tuple[Table, pd.Data
                 found = found or table
                 frames.append(table_frame(table, study.profile, store))
     if found is None:
-        raise ValueError(
-            f"table is '{name}'; {paper} has {', '.join(t.name for t in committed_studies(paper)[0].tables)}"
-        )
+        raise ValueError(f"table is '{name}'; {paper} has {', '.join(t.name for t in committed_studies(paper)[0].tables)}")
     rows = []
     for row in dict.fromkeys(cell.row for cell in found.cells):
         parts = [f[f["row"] == row] for f in frames if (f["row"] == row).any()]
@@ -189,8 +187,7 @@ def figure_frame(figure: Figure, store: Store) -> pd.DataFrame:
             records = [store.get(job) for job in jobs]
             if all(records):
                 lines += [
-                    (series.panel, series.line, seed, float(x), float(y))
-                    for x, y in series.read(*(r.results for r in records))
+                    (series.panel, series.line, seed, float(x), float(y)) for x, y in series.read(*(r.results for r in records))
                 ]
     return pd.DataFrame(lines, columns=["panel", "line", "seed", "x", "y"])
 

@@ -61,11 +61,7 @@ def _sentence(cls: type, error: ValidationError) -> str:
         return f"{name} is not known to {cls.__name__}; accepted are {', '.join(cls.model_fields)}"
     if first["type"] == "missing":
         return f"{name} is missing; {cls.__name__} needs it"
-    wanted = (
-        first["msg"]
-        .replace("Input should be", "accepted is")
-        .replace("unable to parse string as an integer", "not text")
-    )
+    wanted = first["msg"].replace("Input should be", "accepted is").replace("unable to parse string as an integer", "not text")
     if isinstance(last, int):
         return f"{'.'.join(map(str, outer))} contains {first['input']!r}; {wanted}"
     return f"{name} is {first['input']!r}; {wanted}"

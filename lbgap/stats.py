@@ -65,9 +65,7 @@ class Difference:
         return "replicated" if low > self.by else "contradicted" if high < self.by else "inconclusive"
 
     def __str__(self) -> str:
-        return (
-            f"A - B {'<' if self.direction == 'below' else '>'} {-self.by if self.direction == 'below' else self.by:g}"
-        )
+        return f"A - B {'<' if self.direction == 'below' else '>'} {-self.by if self.direction == 'below' else self.by:g}"
 
 
 @dataclass(frozen=True)
@@ -148,9 +146,7 @@ def judge(rule: Rule, a: ArrayLike, b: ArrayLike) -> Finding:
         return Finding("not run", None, note or "no records")
     estimate = rule.estimate(a[finite], b[finite])
     if estimate.n < MIN_SEEDS:
-        return Finding(
-            "not run", estimate, "; ".join(filter(None, [note, f"n is {estimate.n}, {MIN_SEEDS} are needed"]))
-        )
+        return Finding("not run", estimate, "; ".join(filter(None, [note, f"n is {estimate.n}, {MIN_SEEDS} are needed"])))
     if not np.isfinite(estimate.effect):
         return Finding("inconclusive", estimate, "a value is not positive, so there is no ratio")
     return Finding(rule.verdict(estimate), estimate, note)

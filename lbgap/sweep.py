@@ -114,10 +114,7 @@ def run(
                     on_record(task.job)
             else:
                 outcome.failed[task.job.key] = str(error) or repr(error)
-                bar.write(
-                    f"{task.job.kind} {task.job.key} failed: {outcome.failed[task.job.key]}",
-                    file=progress or sys.stderr,
-                )
+                bar.write(f"{task.job.kind} {task.job.key} failed: {outcome.failed[task.job.key]}", file=progress or sys.stderr)
             bar.update()
 
         runner = _here if workers == 0 else _spawned
@@ -178,9 +175,7 @@ def _spawned(tasks, store, cache, deadline, workers, device, done) -> None:
                 ended.add(task.job)
                 error = future.exception()
                 if isinstance(error, BrokenProcessPool):
-                    raise RuntimeError(
-                        "a worker process was killed; run again to go on with what is missing"
-                    ) from error
+                    raise RuntimeError("a worker process was killed; run again to go on with what is missing") from error
                 done(task, error)
     finally:
         processes = list((pool._processes or {}).values())

@@ -39,8 +39,7 @@ def run(
     """
     if (start is None) != (spec.start is None):
         raise ValueError(
-            f"start is {'None' if start is None else 'given'}; this spec "
-            f"{'needs' if spec.start else 'has no'} starting weights"
+            f"start is {'None' if start is None else 'given'}; this spec {'needs' if spec.start else 'has no'} starting weights"
         )
     data = load(spec.data.name, spec.data.n_train, spec.data.n_test, device)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):

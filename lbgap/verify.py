@@ -30,9 +30,7 @@ class Check:
         return asdict(self)
 
 
-def verify(
-    store: Store, sample: int = 3, full: bool = False, seed: int = 0, device: str | None = None
-) -> Iterator[Check]:
+def verify(store: Store, sample: int = 3, full: bool = False, seed: int = 0, device: str | None = None) -> Iterator[Check]:
     """Repeat ``sample`` recorded training runs, drawn with ``seed``, and yield a check for each.
 
     The first 50 updates take seconds; ``full`` repeats the whole run. Runs that start from other runs' weights, and those that

@@ -44,11 +44,7 @@ def path(
     out: dict[str, list[float]] = {"alpha": [float(a) for a in np.linspace(low, high, points)]}
     try:
         for alpha in out["alpha"]:
-            a, b = (
-                (1 - alpha, alpha)
-                if shape == "linear"
-                else (math.cos(alpha * math.pi / 2), math.sin(alpha * math.pi / 2))
-            )
+            a, b = (1 - alpha, alpha) if shape == "linear" else (math.cos(alpha * math.pi / 2), math.sin(alpha * math.pi / 2))
             with torch.no_grad():
                 for name, p in model.named_parameters():
                     p.copy_(a * first[name].to(p.device) + b * second[name].to(p.device))

@@ -3,11 +3,7 @@
 import torch
 from torch import Tensor
 
-SCALES = {
-    "box": "N(0, 1/p) entries",
-    "unit": "N(0, 1/n) entries: columns of norm about 1",
-    "standard": "N(0, 1) entries",
-}
+SCALES = {"box": "N(0, 1/p) entries", "unit": "N(0, 1/n) entries: columns of norm about 1", "standard": "N(0, 1) entries"}
 
 
 class RandomSubspace:

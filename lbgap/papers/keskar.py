@@ -3,18 +3,19 @@
 Readings chosen, and fixed before any record was made:
 
 - Adam 1e-3 for both batch sizes (the released code names "adam" without a rate; the library default of the time).
-- Batch norm is read with the statistics of each batch of 5000 at test time, the authors' Keras mode 2; running statistics are
-  measured beside it. Sharpness is maximised with L-BFGS-B, 10 iterations, zero tolerances, objective scaled ("auto").
+- Batch norm is read with the statistics of each batch of 5000 at test time, the authors' Keras mode 2; running statistics
+  are measured beside it. Sharpness: L-BFGS-B, 10 iterations, zero tolerances, objective scaled ("auto").
 - SB and LB of one seed start from the same weights, as in the released plotting script.
 - 100 epochs (Figs 4 and 5); the paper gives no budget for its tables, the released script has 20, measured in ``ruler``.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+import yaml
 from pydantic import Field
 
 from lbgap.data import lookup
@@ -23,6 +24,8 @@ from lbgap.papers.paper import (
     Cell,
     Claim,
     Figure,
+    Jobs,
+    Published,
     Quantity,
     Series,
     Setting,
@@ -31,12 +34,19 @@ from lbgap.papers.paper import (
     Table,
     dig,
 )
-from lbgap.spec import DataSpec, Measure, OptimizerSpec, Train, epochs_to_updates
+from lbgap.papers.setup import Setup, point
+from lbgap.spec import DataSpec, Measure, OptimizerSpec, Train
 from lbgap.stats import Difference, Equivalence, Ratio, Trend, rank_correlation
 
 PROFILES = ("quick", "cpu", "paper")
-NETWORKS = ("F1", "F2", "C1", "C2", "C3", "C4")
+FACTS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
+DATA = {"F1": "mnist", "F2": "timit", "C1": "cifar10", "C2": "cifar10", "C3": "cifar100", "C4": "cifar100"}
+ADAM = OptimizerSpec(name="adam", learning_rate=1e-3)
+CONSERVATIVE = {"proximal": 1e-3, "inner_steps": 3}  # appendix E.2
 EPSILONS = {"eps1e-3": 1e-3, "eps5e-4": 5e-4}
+BATCHES = ("SB", "LB")
+EPOCHS_SHOWN = (1, 2, 5, 10, 20, 50, 100)  # Figs 5 and 6
+Setups = dict[str, Setup]
 
 
 class PaperSettings(Settings):
@@ -50,629 +60,408 @@ class PaperSettings(Settings):
     epochs: Annotated[int, Field(ge=1)] | None = None
 
 
-@dataclass(frozen=True)
-class Setup:
-    """How one network is trained in one profile; :meth:`train` and :meth:`sharpness` make the jobs."""
-
-    network: str
-    data: DataSpec
-    small: int
-    large: int
-    epochs: int
-    learning_rate: float = 1e-3
-    width: int | None = None
-    batch_norm: bool = True
-    evaluate_every: int = 2
-    proximal: float = 0.0
-    inner_steps: int = 1
-
-    def train(self, batch: str | int, seed: int, start=None) -> Train:
-        """The run of a seed with the small ("SB"), the large ("LB") or any other batch size."""
-        batch_size = {"SB": self.small, "LB": self.large}.get(batch, batch)
-        options = ({"width": self.width} if self.width else {}) | ({} if self.batch_norm else {"batch_norm": False})
-        adam = OptimizerSpec(
-            name="adam", learning_rate=self.learning_rate, proximal=self.proximal, inner_steps=self.inner_steps
+def study(settings: PaperSettings) -> Study:
+    """Everything a profile computes and shows."""
+    setups = _setups(settings)
+    tables, figures = [_accuracies(setups)], [_curves(setups), _distance(setups)]
+    if settings.profile == "quick":
+        return Study(
+            "keskar",
+            "quick",
+            (*tables, *_sharpnesses(setups, ("batch",))),
+            tuple(figures),
+            _claims(setups, {}, {}, ("K1", "K4", "K5", "K9")),
         )
-        return Train(
-            data=self.data,
-            model=f"keskar.{self.network}",
-            options=options,
-            optimizer=adam,
-            batch_size=batch_size,
-            updates=epochs_to_updates(self.epochs, self.data.size, batch_size),
-            seed=seed,
-            evaluate_every=self.evaluate_every,
-            start=start,
-        )
-
-    def sharpness(self, run: Train, epsilon: float = 1e-3, epoch: int | None = None, **arguments) -> Measure:
-        """The metric at the end of a run, or after ``epoch``; a subspace is drawn anew for each seed."""
-        if arguments.get("space") == "random":
-            arguments["seed"] = run.seed
-        return Measure(kind="sharpness", arguments={"epsilon": epsilon, **arguments}, of=(run.at(epoch),))
-
-    @property
-    def words(self) -> str:
-        """The setting, for a reader."""
-        total = lookup(self.data.name).n_train
-        name = {"digits": "digits", "mnist": "MNIST", "timit": "TIMIT", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
-        some = "" if self.data.size == total else f"{self.data.size:,} images of "
-        return f"{some}{name[self.data.name]}, batch {self.small} / {self.large}, {self.epochs} epochs"
+    tables += _sharpnesses(setups, ("batch", "running"))
+    figures.append(_paths(setups))
+    if settings.own:  # another batch, rate or budget: what the paper varies further does not apply
+        return Study("keskar", settings.profile, tuple(tables), tuple(figures), _claims(setups, {}, {}))
+    along, treated = _along_setups(settings, setups), _treated_setups(settings, setups)
+    if "F1" in setups:
+        tables.append(_ruler(setups["F1"]))
+    tables += [_augmented(treated), _conservative(treated)]
+    figures += [_batch_sweep(along), _along(along), _warm_start(along)]
+    return Study("keskar", settings.profile, tuple(tables), tuple(figures), _claims(setups, along, treated))
 
 
-def _setups(settings: PaperSettings) -> dict[str, Setup]:
+# ---------------------------------------------------------------- setups
+
+
+def _setups(settings: PaperSettings) -> Setups:
     """The networks of a profile, with a re-runner's own settings laid over them."""
-    full = {"F1": "mnist", "F2": "timit", "C1": "cifar10", "C2": "cifar10", "C3": "cifar100", "C4": "cifar100"}
-    paper = {n: Setup(n, DataSpec(name=d), 256, lookup(d).n_train // 10, 100) for n, d in full.items()}
-    profiles = {
-        "quick": {"F1": Setup("F1", DataSpec(name="digits"), 16, 375, 40, width=128, evaluate_every=4)},
+    full = {n: _setup(n, DataSpec(name=d), 256, lookup(d).n_train // 10, 100) for n, d in DATA.items()}
+    setups = {
+        "quick": lambda: {
+            "F1": _setup("F1", DataSpec(name="digits"), 16, 375, 40).changed(width=128, evaluate_every=4, seeds=3)
+        },
         # C1 and C3: 2,500 images, 10% of them the large batch, the small one at the paper's ratio of 19.5
-        "cpu": {"F1": paper["F1"]}
-        | {n: Setup(n, DataSpec(name=full[n], n_train=2500), 13, 250, 60, evaluate_every=5) for n in ("C1", "C3")},
-        "paper": paper,
-    }
-    setups = profiles[settings.profile]
+        "cpu": lambda: (
+            {"F1": full["F1"]}
+            | {n: _setup(n, DataSpec(name=DATA[n], n_train=2500), 13, 250, 60).changed(evaluate_every=5) for n in ("C1", "C3")}
+        ),
+        "paper": lambda: full,
+    }[settings.profile]()
     for network in settings.networks or ():
         if network not in setups:
             raise ValueError(f"networks contains '{network}'; profile {settings.profile} accepts {', '.join(setups)}")
-    own = {
-        "small": settings.small_batch,
-        "large": settings.large_batch,
-        "learning_rate": settings.learning_rate,
-        "epochs": settings.epochs,
-    }
+    rate = {"learning_rate": settings.learning_rate} if settings.learning_rate else {}
     return {
-        n: replace(s, **{k: v for k, v in own.items() if v is not None})
+        n: s.changed(
+            small=settings.small_batch,
+            large=settings.large_batch,
+            epochs=settings.epochs,
+            seeds=settings.seeds,
+            optimizer=s.optimizer.model_copy(update=rate),
+        )
         for n, s in setups.items()
         if n in (settings.networks or setups)
     }
 
 
-def _small_mnist() -> Setup:
-    """F1 on 6,000 MNIST images, 10% of them the large batch, at the paper's ratio: where the ``cpu`` figures are made."""
-    return Setup("F1", DataSpec(name="mnist", n_train=6000), 26, 600, 50)
+def _setup(network: str, data: DataSpec, small: int, large: int, epochs: int) -> Setup:
+    return Setup(f"keskar.{network}", data, small, large, epochs, ADAM, evaluate_every=2)
 
 
-def study(settings: PaperSettings) -> Study:
-    """Everything a profile computes and shows; see DESIGN of each piece in the functions below."""
-    profile, setups = settings.profile, _setups(settings)
-    seeds = settings.seeds or (3 if profile == "quick" else 5)
-    if profile == "quick":
-        return Study(
-            "keskar",
-            profile,
-            (_accuracies(setups, seeds), *_sharpnesses(setups, seeds, readings=("batch",))),
-            (_curves(setups, seeds), _distance(setups, seeds)),
-            _claims(profile, setups, seeds),
-        )
-    along = {"cpu": {"F1": _small_mnist()}, "paper": {n: setups[n] for n in ("F2", "C1") if n in setups}}[profile]
-    if settings.own:
-        along = {}
-    tables = [_accuracies(setups, seeds), *_sharpnesses(setups, seeds)]
-    figures = [_curves(setups, seeds), _distance(setups, seeds), _paths(setups, seeds)]
-    if "F1" in setups and not settings.own:
-        tables.append(_ruler(setups["F1"]))
-    if along:
-        figures += [_batch_sweep(along, seeds), _along(along, seeds), _warm_start(along, seeds)]
-    if not settings.own:
-        tables += [_augmented(setups, seeds, profile), _conservative(setups, seeds, profile)]
-    return Study("keskar", profile, tuple(tables), tuple(figures), _claims(profile, setups, seeds, along))
+def _along_setups(settings: PaperSettings, setups: Setups) -> Setups:
+    """Where Figs 4 to 6 are made: F2 and C1 as in the paper; in ``cpu``, F1 on 6,000 images at the paper's ratio."""
+    if settings.profile == "paper":
+        return {n: setups[n] for n in ("F2", "C1") if n in setups}
+    small = _setup("F1", DataSpec(name="mnist", n_train=6000), 26, 600, 50).changed(seeds=settings.seeds)
+    return {"F1": small} if "F1" in setups else {}
 
 
-# ---------------------------------------------------------------- quantities
+def _treated_setups(settings: PaperSettings, setups: Setups) -> Setups:
+    """Where Tables 6 and 7 are made: in ``cpu``, C1 alone."""
+    return {n: s for n, s in setups.items() if n == "C1" or settings.profile == "paper"}
 
 
-def _of_runs(setup: Setup, batch: str, seeds: int, read: Callable[..., float], label: str) -> Quantity:
-    return Quantity(f"{setup.network} {batch} {label}", tuple((setup.train(batch, s),) for s in range(seeds)), read)
+def _augment(setup: Setup) -> Setup:
+    return setup.changed(data=setup.data.model_copy(update={"augment": "keskar"}))
 
 
-def _accuracy(setup: Setup, batch: str, seeds: int, split: str = "test", reading: str = "batch") -> Quantity:
-    return _of_runs(setup, batch, seeds, dig(f"final.{split}.{reading}.accuracy"), f"{split} accuracy")
-
-
-def _sharp(setup: Setup, batch: str | int, seeds: int, epsilon: float = 1e-3, **arguments) -> Quantity:
-    jobs = tuple((setup.sharpness(setup.train(batch, s), epsilon, **arguments),) for s in range(seeds))
-    return Quantity(f"{setup.network} {batch} sharpness", jobs, dig("value"))
-
-
-def _travelled(setup: Setup, batch: str, seeds: int) -> Quantity:
-    return _of_runs(
-        setup, batch, seeds, lambda r: math.nan if r["diverged"] else r["distance"]["value"][-1], "distance"
-    )
+def _conserve(setup: Setup) -> Setup:
+    return setup.changed(optimizer=setup.optimizer.model_copy(update=CONSERVATIVE))
 
 
 # ---------------------------------------------------------------- tables
 
 
-def _facts(table: str, row: str, column: str):
-    from lbgap import papers
-
-    return papers.get("keskar").published(table, row, column)
-
-
-def _cells(table: str, setups: dict[str, Setup], columns: dict[str, Callable[[Setup], Quantity]]) -> tuple[Cell, ...]:
+def _table(name: str, setups: Setups, columns: dict[str, Callable[[Setup], Quantity]]) -> Table:
     """A row per network of the paper's table; a network that the profile does not train has published values alone."""
-    cells = []
-    for network in _rows(table):
-        for column, quantity in columns.items():
-            setup = setups.get(network)
-            known = column in _columns(table)
-            cells.append(
-                Cell(
-                    network,
-                    column,
-                    _facts(table, network, column) if known else None,
-                    quantity(setup) if setup else None,
-                    setup.words if setup else "",
+    facts, cells = FACTS["tables"][name], []
+    for network, row in facts["rows"].items():
+        published = {c: Published(*v) for c, v in zip(facts["columns"], row, strict=True)}
+        setup = setups.get(network)
+        cells += [
+            Cell(network, column, published.get(column), quantity(setup) if setup else None, setup.words if setup else "")
+            for column, quantity in columns.items()
+        ]
+    return Table(name, facts["title"], facts["unit"], tuple(cells), int(name[-1]), note=facts.get("note", ""))
+
+
+def _accuracies(setups: Setups) -> Table:
+    columns = {f"{split}_{b}": lambda s, b=b, split=split: s.accuracy(b, split) for split in ("train", "test") for b in BATCHES}
+    columns |= {f"test_{b} running": lambda s, b=b: s.accuracy(b, "test", "running") for b in BATCHES}
+    return _table("table2", setups, columns)
+
+
+def _sharpnesses(setups: Setups, readings: tuple[str, ...]) -> list[Table]:
+    return [
+        _table(
+            name,
+            setups,
+            {
+                f"{label}_{b}{'' if reading == 'batch' else ' ' + reading}": lambda s, b=b, e=e, r=reading, space=space: (
+                    s.sharp(b, e, space=space, batch_norm=r)
                 )
-            )
-    return tuple(cells)
-
-
-def _table(name: str) -> dict:
-    from lbgap import papers
-
-    return papers.get("keskar").facts["tables"][name]
-
-
-def _rows(name: str) -> list[str]:
-    return list(_table(name)["rows"])
-
-
-def _columns(name: str) -> list[str]:
-    return _table(name)["columns"]
-
-
-def _accuracies(setups, seeds) -> Table:
-    columns = {
-        f"{split}_{batch}": (lambda s, split=split, batch=batch: _accuracy(s, batch, seeds, split))
-        for split in ("train", "test")
-        for batch in ("SB", "LB")
-    }
-    columns |= {
-        f"test_{batch} running": (lambda s, batch=batch: _accuracy(s, batch, seeds, "test", "running"))
-        for batch in ("SB", "LB")
-    }
-    return Table("table2", _table("table2")["title"], "percent", _cells("table2", setups, columns), 2)
-
-
-def _sharpnesses(setups, seeds, readings=("batch", "running")) -> list[Table]:
-    out = []
-    for name, space in (("table3", "full"), ("table4", "random")):
-        columns = {}
-        for reading in readings:
-            for label, epsilon in EPSILONS.items():
-                for batch in ("SB", "LB"):
-                    suffix = "" if reading == "batch" else " running"
-                    columns[f"{label}_{batch}{suffix}"] = lambda s, b=batch, e=epsilon, r=reading, a=space: _sharp(
-                        s, b, seeds, e, space=a, batch_norm=r
-                    )
-        out.append(
-            Table(name, _table(name)["title"], _table(name)["unit"], _cells(name, setups, columns), int(name[-1]))
+                for reading in readings
+                for label, e in EPSILONS.items()
+                for b in BATCHES
+            },
         )
-    return out
+        for name, space in (("table3", "full"), ("table4", "random"))
+    ]
 
 
-def _treated(name: str, setups, seeds, plain_small: bool, treat: Callable[[Setup], Setup]) -> Table:
-    def small(s):
-        return _accuracy(s if plain_small else treat(s), "SB", seeds)
-
-    columns = {"test_SB": small, "test_LB": lambda s: _accuracy(treat(s), "LB", seeds)}
-    columns |= {
-        f"{label}_LB": (lambda s, e=e: _sharp(treat(s), "LB", seeds, e, space="full", batch_norm="batch"))
-        for label, e in EPSILONS.items()
-    }
-    facts = _table(name)
-    return Table(
-        name, facts["title"], facts["unit"], _cells(name, setups, columns), int(name[-1]), note=facts.get("note", "")
-    )
+def _augmented(setups: Setups) -> Table:
+    columns = {f"test_{b}": lambda s, b=b: _augment(s).accuracy(b) for b in BATCHES}
+    columns |= {f"{label}_LB": lambda s, e=e: _augment(s).sharp("LB", e) for label, e in EPSILONS.items()}
+    return _table("table6", {n: s for n, s in setups.items() if n.startswith("C")}, columns)
 
 
-def _augment(setup: Setup) -> Setup:
-    return replace(setup, data=setup.data.model_copy(update={"augment": "keskar"}))
-
-
-def _conserve(setup: Setup) -> Setup:
-    return replace(setup, proximal=1e-3, inner_steps=3)
-
-
-def _treated_setups(setups, profile) -> dict[str, Setup]:
-    """Tables 6 and 7 in the ``cpu`` profile are C1 alone."""
-    return {n: s for n, s in setups.items() if n == "C1"} if profile == "cpu" else setups
-
-
-def _augmented(setups, seeds, profile) -> Table:
-    convolutional = {n: s for n, s in _treated_setups(setups, profile).items() if n.startswith("C")}
-    return _treated("table6", convolutional, seeds, False, _augment)
-
-
-def _conservative(setups, seeds, profile) -> Table:
-    return _treated("table7", _treated_setups(setups, profile), seeds, True, _conserve)
+def _conservative(setups: Setups) -> Table:
+    columns = {"test_SB": lambda s: s.accuracy("SB"), "test_LB": lambda s: _conserve(s).accuracy("LB")}
+    columns |= {f"{label}_LB": lambda s, e=e: _conserve(s).sharp("LB", e) for label, e in EPSILONS.items()}
+    return _table("table7", setups, columns)
 
 
 RULERS: dict[str, dict] = {
-    "as in Tables 3 and 4": {},
+    "as in Table 3": {},
     "start: random in the box": {"start": "random"},
-    "SciPy's default tolerances": {"tolerance": "scipy"},
+    "tolerances: SciPy's defaults": {"tolerance": "scipy"},
     "objective unscaled": {"scaling": 1.0},
-    "unscaled, default tolerances": {"scaling": 1.0, "tolerance": "scipy"},
+    "objective unscaled, SciPy's tolerances": {"scaling": 1.0, "tolerance": "scipy"},
     "objective x 100": {"scaling": 100.0},
     "objective x 10,000": {"scaling": 10_000.0},
     "100 iterations": {"iterations": 100},
     "batch norm: running statistics": {"batch_norm": "running"},
     "batch norm: re-estimated": {"batch_norm": "reestimated"},
     "after 20 epochs": {"epoch": 20},
-}
-SUBSPACE_RULERS: dict[str, dict] = {
-    "subspace, entries N(0, 1/p)": {},
-    "subspace, columns of norm 1": {"subspace_scale": "unit"},
-    "subspace, entries N(0, 1)": {"subspace_scale": "standard"},
+    "as in Table 4 (entries N(0, 1/p))": {"space": "random"},
+    "subspace: columns of norm 1": {"space": "random", "subspace_scale": "unit"},
+    "subspace: entries N(0, 1)": {"space": "random", "subspace_scale": "standard"},
 }
 
 
 def _ruler(setup: Setup) -> Table:
     """How much of sharpness is the ruler: one factor at a time, on seed 0's SB and LB solutions, epsilon 1e-3."""
-    rows = [(label, setup, {"space": "full", "batch_norm": "batch", **a}) for label, a in RULERS.items()]
-    rows.append(
-        ("network without batch norm", replace(setup, batch_norm=False), {"space": "full", "batch_norm": "batch"})
-    )
-    rows += [(label, setup, {"space": "random", "batch_norm": "batch", **a}) for label, a in SUBSPACE_RULERS.items()]
+    one = setup.changed(seeds=1)
+    rows = [(label, one, arguments) for label, arguments in RULERS.items()]
+    rows.insert(11, ("network without batch norm", one.changed(batch_norm=False), {}))
     cells = []
     for label, of, arguments in rows:
-        small, large = (_sharp(of, b, 1, **arguments) for b in ("SB", "LB"))
-        both = Quantity(
-            f"{label} LB / SB",
-            tuple(a + b for a, b in zip(large.jobs, small.jobs, strict=True)),
-            lambda lb, sb: lb["value"] / sb["value"] if sb["value"] > 0 else math.inf,
-        )
-        cells += [
-            Cell(label, "SB", None, small, of.words),
-            Cell(label, "LB", None, large, of.words),
-            Cell(label, "LB / SB", None, both, of.words),
-        ]
+        small, large = (of.sharp(b, **arguments) for b in BATCHES)
+        ratio = Quantity(_side_by_side(large.jobs, small.jobs), _ratio)
+        cells += [Cell(label, c, None, q, of.words) for c, q in (("SB", small), ("LB", large), ("LB / SB", ratio))]
     return Table("ruler", "The same two solutions under different rulers", "metric 2.1, epsilon 1e-3", tuple(cells))
+
+
+def _side_by_side(*jobs: Jobs) -> Jobs:
+    return tuple(tuple(job for part in seed for job in part) for seed in zip(*jobs, strict=True))
+
+
+def _ratio(large: dict, small: dict) -> float:
+    a, b = dig("value")(large), dig("value")(small)
+    return a / b if b > 0 else math.inf if a > 0 else math.nan
 
 
 # ---------------------------------------------------------------- figures
 
 
-def _runs(setup: Setup, batch, seeds):
-    return tuple((setup.train(batch, s),) for s in range(seeds))
-
-
-def _curve(field: str):
-    return lambda r: list(zip(r["curve"]["epoch"], r["curve"][field], strict=True))
-
-
-def _curves(setups, seeds) -> Figure:
+def _curves(setups: Setups) -> Figure:
     panels, series = [], []
     for n, s in setups.items():
         panels += [
             Axis(f"{n}, training loss", "epoch", "cross entropy (nats)", log_y=True),
             Axis(f"{n}, test accuracy", "epoch", "percent"),
         ]
-        for batch in ("SB", "LB"):
-            series += [
-                Series(panels[-2].name, batch, _runs(s, batch, seeds), _curve("train_loss")),
-                Series(panels[-1].name, batch, _runs(s, batch, seeds), _curve("test_accuracy")),
-            ]
+        for b in BATCHES:
+            series += [s.curve(panels[-2].name, b, "train_loss"), s.curve(panels[-1].name, b, "test_accuracy")]
     return Figure("curves", "Training curves", tuple(panels), tuple(series))
 
 
-def _distance(setups, seeds) -> Figure:
+def _distance(setups: Setups) -> Figure:
     panels = tuple(Axis(n, "update", "distance from the start", log_x=True, log_y=True) for n in setups)
-    series = tuple(
-        Series(
-            n,
-            batch,
-            _runs(s, batch, seeds),
-            lambda r: list(zip(r["distance"]["update"], r["distance"]["value"], strict=True)),
+    return Figure(
+        "distance",
+        "Distance from the starting point",
+        panels,
+        tuple(s.travelled(n, b) for n, s in setups.items() for b in BATCHES),
+    )
+
+
+SHAPES = ("linear", "curvilinear")
+
+
+def _path(setup: Setup, shape: str) -> Jobs:
+    return setup.each(
+        lambda seed: Measure(
+            kind="path", arguments={"shape": shape}, of=(setup.train("SB", seed).at(), setup.train("LB", seed).at())
         )
-        for n, s in setups.items()
-        for batch in ("SB", "LB")
-    )
-    return Figure("distance", "Distance from the starting point", panels, series)
-
-
-def _path_jobs(setup: Setup, shape: str, seeds: int):
-    return tuple(
-        (Measure(kind="path", arguments={"shape": shape}, of=(setup.train("SB", s).at(), setup.train("LB", s).at())),)
-        for s in range(seeds)
     )
 
 
-def _paths(setups, seeds) -> Figure:
+def _paths(setups: Setups) -> Figure:
     panels, series = [], []
     for n, s in setups.items():
-        for shape in ("linear", "curvilinear"):
+        for shape in SHAPES:
             panels.append(Axis(f"{n}, {shape}", "alpha (0: SB, 1: LB)", "cross entropy (nats)", log_y=True))
-            for split in ("train", "test"):
-                series.append(
-                    Series(
-                        panels[-1].name,
-                        split,
-                        _path_jobs(s, shape, seeds),
-                        lambda r, split=split: [
-                            (a, v) for a, v in zip(r.get("alpha", ()), r.get(f"{split}_loss", ()), strict=True)
-                        ],
-                    )
+            series += [
+                Series(
+                    panels[-1].name,
+                    split,
+                    _path(s, shape),
+                    lambda r, k=f"{split}_loss": zip(r.get("alpha", ()), r.get(k, ()), strict=True),
                 )
+                for split in ("train", "test")
+            ]
     return Figure("paths", "Parametric plots", tuple(panels), tuple(series))
 
 
-def _sizes(setup: Setup, profile_small: bool) -> list[int]:
-    """Batch sizes of Fig. 4: log-spaced from the small batch to the large one, and beyond where there is room."""
-    if profile_small:
+def _sizes(setup: Setup) -> list[int]:
+    """Batch sizes of Fig. 4: log-spaced from the small batch to F2's and C1's axis ends; on a subset, to all of it."""
+    if setup.data.n_train:
         return [26, 60, 150, 300, 600, 1500, 6000]
-    most = {"F2": 72_132, "C1": 5_000}.get(setup.network, setup.large)
-    return sorted({int(round(b)) for b in np.geomspace(setup.small, most, 8)})
+    most = {"keskar.F2": 72_132, "keskar.C1": 5_000}[setup.model]
+    return sorted({round(b) for b in np.geomspace(setup.small, most, 8)})
 
 
-def _batch_sweep(along, seeds) -> Figure:
-    panels, series = [], []
-    for n, s in along.items():
-        panels += [
-            Axis(f"{n}, test accuracy", "batch size", "percent", log_x=True),
-            Axis(f"{n}, sharpness", "batch size", "metric 2.1", log_x=True, log_y=True),
-        ]
-        for b in _sizes(s, s.data.n_train is not None):
-            series.append(
-                Series(
-                    panels[-2].name,
-                    "test accuracy",
-                    _runs(s, b, seeds),
-                    lambda r, b=b: [] if r["diverged"] else [(b, r["final"]["test"]["batch"]["accuracy"])],
-                )
-            )
-            for label, epsilon in EPSILONS.items():
-                series.append(
-                    Series(
-                        panels[-1].name,
-                        label.replace("eps", "epsilon "),
-                        _sharp(s, b, seeds, epsilon, space="full", batch_norm="batch").jobs,
-                        lambda r, b=b: [(b, r["value"])] if "value" in r else [],
-                    )
-                )
-    return Figure("batch_sweep", "Accuracy and sharpness against batch size", tuple(panels), tuple(series))
-
-
-ALONG_EPOCHS = (1, 2, 5, 10, 20, 50, 100)
-WARM_EPOCHS = (1, 2, 5, 10, 20, 50, 100)
-
-
-def _epochs(setup: Setup, of: tuple[int, ...]) -> list[int]:
-    return [e for e in of if e <= setup.epochs]
-
-
-def _along(along, seeds) -> Figure:
-    panels, series = [], []
-    for n, s in along.items():
-        panels.append(Axis(n, "training loss", "metric 2.1, epsilon 1e-3", log_x=True, log_y=True))
-        for batch in ("SB", "LB"):
-            for e in _epochs(s, ALONG_EPOCHS):
-                series.append(
-                    Series(
-                        n,
-                        batch,
-                        tuple((_sharp_at(s, batch, seed, e),) for seed in range(seeds)),
-                        lambda r: [(r["loss"], r["value"])] if "value" in r else [],
-                    )
-                )
-    return Figure("along", "Sharpness against loss along training", tuple(panels), tuple(series), mark="point")
-
-
-def _sharp_at(setup: Setup, batch: str, seed: int, epoch: int) -> Measure:
-    run = setup.train(batch, seed)
-    return setup.sharpness(run, 1e-3, epoch, space="full", batch_norm="batch")
-
-
-def _warm(setup: Setup, seed: int, epoch: int) -> Train:
-    return setup.train("LB", seed, start=setup.train("SB", seed).at(epoch))
-
-
-def _warm_start(along, seeds) -> Figure:
-    panels, series = [], []
-    for n, s in along.items():
-        panels += [
-            Axis(f"{n}, test accuracy", "SB epochs before the switch", "percent", log_x=True),
-            Axis(f"{n}, sharpness", "SB epochs before the switch", "metric 2.1, epsilon 1e-3", log_x=True, log_y=True),
-        ]
-        for e in _epochs(s, WARM_EPOCHS):
-            warm = tuple((_warm(s, seed, e),) for seed in range(seeds))
-            series.append(
-                Series(
-                    panels[-2].name,
-                    "LB from the SB iterate",
-                    warm,
-                    lambda r, e=e: [] if r["diverged"] else [(e, r["final"]["test"]["batch"]["accuracy"])],
-                )
-            )
-            series.append(
-                Series(
-                    panels[-1].name,
-                    "LB from the SB iterate",
-                    tuple((s.sharpness(job, 1e-3, space="full", batch_norm="batch"),) for (job,) in warm),
-                    lambda r, e=e: [(e, r["value"])] if "value" in r else [],
-                )
-            )
-    return Figure("warm_start", "Large batch from small-batch iterates", tuple(panels), tuple(series))
-
-
-# ---------------------------------------------------------------- claims
-
-NO_JOBS = "no job of this profile bears on it"
-
-
-def _claims(
-    profile: str, setups: dict[str, Setup], seeds: int, along: dict[str, Setup] | None = None
-) -> tuple[Claim, ...]:
-    """The rules, fixed in a commit before the records they judge."""
-    from lbgap import papers
-
-    texts, along = papers.get("keskar").facts["claims"], along or {}
-    nets = list(setups.items())
-    rules: dict[str, list[Setting]] = {k: [] for k in texts}
-    for n, s in nets:
-        rules["K1"] += [
-            Setting(
-                f"{n}: test accuracy, LB - SB",
-                Difference("below"),
-                _accuracy(s, "LB", seeds),
-                _accuracy(s, "SB", seeds),
-            ),
-            # the largest difference that the paper itself calls comparable is 1.64 points (F2)
-            Setting(
-                f"{n}: training accuracy, LB - SB",
-                Equivalence(2.0),
-                _accuracy(s, "LB", seeds, "train"),
-                _accuracy(s, "SB", seeds, "train"),
-            ),
-        ]
-        rules["K2"] += [
-            Setting(
-                f"{n}: LB, peak - last",
-                Equivalence(0.5),
-                _of_runs(s, "LB", seeds, _peak, "peak"),
-                _of_runs(s, "LB", seeds, _last, "last"),
-            ),
-            Setting(
-                f"{n}: peak LB - last SB",
-                Difference("below"),
-                _of_runs(s, "LB", seeds, _peak, "peak"),
-                _of_runs(s, "SB", seeds, _last, "last"),
-            ),
-        ]
-        for claim, space in (("K4", "full"), ("K5", "random")):
-            for label, e in EPSILONS.items():
-                a, b = (_sharp(s, batch, seeds, e, space=space, batch_norm="batch") for batch in ("LB", "SB"))
-                rules[claim].append(Setting(f"{n}, {label.replace('eps', 'epsilon ')}: LB / SB", Ratio(10), a, b))
-        rules["K9"].append(
-            Setting(f"{n}: distance, SB / LB", Ratio(3), _travelled(s, "SB", seeds), _travelled(s, "LB", seeds))
-        )
-        if profile != "quick":
-            for shape in ("linear", "curvilinear"):
-                jobs = _path_jobs(s, shape, seeds)
-                a, b = (
-                    Quantity(f"{n} rise around {end}", jobs, lambda r, at=at: _rise(r, at))
-                    for end, at in (("LB", 1.0), ("SB", 0.0))
-                )
-                rules["K3"].append(Setting(f"{n}, {shape}: rise of the loss, LB / SB", Ratio(2), a, b))
-    for n, s in along.items():
-        sizes = _sizes(s, s.data.n_train is not None)
-        per_seed = range(seeds)
-        runs = tuple(tuple(s.train(b, seed) for b in sizes) for seed in per_seed)
-        sharp = tuple(tuple(s.sharpness(r, 1e-3, space="full", batch_norm="batch") for r in of) for of in runs)
-        rules["K7"] += [
-            Setting(
-                f"{n}: test accuracy against batch size",
-                Trend("falling"),
-                Quantity("accuracy", runs, _ranked(sizes, dig("final.test.batch.accuracy"))),
-            ),
-            Setting(
-                f"{n}: sharpness against batch size",
-                Trend("rising"),
-                Quantity("sharpness", sharp, _ranked(sizes, dig("value"))),
-            ),
-        ]
-        epochs = _epochs(s, WARM_EPOCHS)
-        warm = tuple(tuple(_warm(s, seed, e) for e in epochs) for seed in per_seed)
-        warm_sharp = tuple(tuple(s.sharpness(r, 1e-3, space="full", batch_norm="batch") for r in of) for of in warm)
-        rules["K8"] += [
-            Setting(
-                f"{n}: LB accuracy against SB epochs before",
-                Trend("rising"),
-                Quantity("accuracy", warm, _ranked(epochs, dig("final.test.batch.accuracy"))),
-            ),
-            Setting(
-                f"{n}: LB sharpness against SB epochs before",
-                Trend("falling"),
-                Quantity("sharpness", warm_sharp, _ranked(epochs, dig("value"))),
-            ),
-        ]
-        at = _epochs(s, ALONG_EPOCHS)
-        large, small = (
-            tuple(tuple(_sharp_at(s, batch, seed, e) for e in at) for seed in per_seed) for batch in ("LB", "SB")
-        )
-        first = tuple((a[0], b[0]) for a, b in zip(large, small, strict=True))
-        last = tuple((a[-1], b[-1]) for a, b in zip(large, small, strict=True))
-        rules["K10"] += [
-            Setting(
-                f"{n}: LB sharpness along training", Trend("rising"), Quantity("LB", large, _ranked(at, dig("value")))
-            ),
-            Setting(
-                f"{n}: LB / SB, last epoch against first",
-                Ratio(10),
-                Quantity("last", last, _quotient),
-                Quantity("first", first, _quotient),
-            ),
-        ]
-    if profile != "quick":
-        for n, s in _treated_setups(setups, profile).items():
-            plain_sb = _sharp(s, "SB", seeds, space="full", batch_norm="batch")
-            if n.startswith("C"):
-                a = _augment(s)
-                rules["K11"] += [
-                    # published: -1.13, +0.44, -1.52, +2.83 points; "comparable" is read as 1.5
-                    Setting(
-                        f"{n}, augmented: test accuracy, LB - SB",
-                        Equivalence(1.5),
-                        _accuracy(a, "LB", seeds),
-                        _accuracy(a, "SB", seeds),
-                    ),
-                    # published: 3.5 (C3) to 54 (C2)
-                    Setting(
-                        f"{n}: sharpness, augmented LB / plain SB",
-                        Ratio(2),
-                        _sharp(a, "LB", seeds, space="full", batch_norm="batch"),
-                        plain_sb,
-                    ),
-                ]
-            c = _conserve(s)
-            rules["K12"] += [
-                Setting(
-                    f"{n}: test accuracy, conservative - plain LB",
-                    Difference("above"),
-                    _accuracy(c, "LB", seeds),
-                    _accuracy(s, "LB", seeds),
-                ),
-                # published: 11 (C3) to 668 (F2)
-                Setting(
-                    f"{n}: sharpness, conservative LB / SB",
-                    Ratio(10),
-                    _sharp(c, "LB", seeds, space="full", batch_norm="batch"),
-                    plain_sb,
-                ),
-            ]
-    reasons = {
-        "K6": "the measure that separates steep from flat directions is not written yet",
-        "K13": "adversarial and stability training are not written yet, and the paper gives no numbers for them",
-        "K14": "the talk gives no numbers; a network without batch norm is measured in the table of rulers, with one seed",
-    }
-    wanted = ("K1", "K4", "K5", "K9") if profile == "quick" else texts
-    return tuple(
-        Claim(k, texts[k], tuple(rules[k]), reason="" if rules[k] else reasons.get(k, NO_JOBS)) for k in wanted
+def _two_panels(network: str, x: str) -> tuple[Axis, Axis]:
+    return (
+        Axis(f"{network}, test accuracy", x, "percent", log_x=True),
+        Axis(f"{network}, sharpness", x, "metric 2.1", log_x=True, log_y=True),
     )
 
 
-def _peak(r: dict) -> float:
-    return math.nan if r["diverged"] else max(r["curve"]["test_accuracy"])
+def _batch_sweep(setups: Setups) -> Figure:
+    panels, series = [], []
+    for n, s in setups.items():
+        accuracy, sharpness = _two_panels(n, "batch size")
+        panels += [accuracy, sharpness]
+        for b in _sizes(s):
+            series.append(point(accuracy.name, "test accuracy", b, s.accuracy(b)))
+            series += [point(sharpness.name, f"epsilon {e:g}", b, s.sharp(b, e)) for e in EPSILONS.values()]
+    return Figure("batch_sweep", "Accuracy and sharpness against batch size", tuple(panels), tuple(series))
 
 
-def _last(r: dict) -> float:
-    return math.nan if r["diverged"] else r["curve"]["test_accuracy"][-1]
+def _epochs(setup: Setup) -> list[int]:
+    return [e for e in EPOCHS_SHOWN if e <= setup.epochs]
+
+
+def _sharp_after(setup: Setup, batch: str, epoch: int) -> Jobs:
+    return setup.each(lambda seed: setup.sharpness(setup.train(batch, seed), epoch=epoch))
+
+
+def _along(setups: Setups) -> Figure:
+    panels = tuple(Axis(n, "training loss", "metric 2.1, epsilon 1e-3", log_x=True, log_y=True) for n in setups)
+    series = tuple(
+        Series(n, b, _sharp_after(s, b, e), lambda r: [(r["loss"], r["value"])] if "value" in r else [])
+        for n, s in setups.items()
+        for b in BATCHES
+        for e in _epochs(s)
+    )
+    return Figure("along", "Sharpness against loss along training", panels, series, mark="point")
+
+
+def _warm(setup: Setup, seed: int, epoch: int) -> Train:
+    """A large-batch run that starts from the small batch's weights after ``epoch`` epochs."""
+    return setup.train("LB", seed, start=setup.train("SB", seed).at(epoch))
+
+
+def _warm_quantities(setup: Setup, epoch: int) -> tuple[Quantity, Quantity]:
+    """Test accuracy and sharpness of the warm-started run."""
+    return (
+        Quantity(setup.each(lambda seed: _warm(setup, seed, epoch)), dig("final.test.batch.accuracy")),
+        Quantity(setup.each(lambda seed: setup.sharpness(_warm(setup, seed, epoch))), dig("value")),
+    )
+
+
+def _warm_start(setups: Setups) -> Figure:
+    panels, series = [], []
+    for n, s in setups.items():
+        both = _two_panels(n, "SB epochs before the switch")
+        panels += both
+        for e in _epochs(s):
+            series += [
+                point(axis.name, "LB from the SB iterate", e, quantity)
+                for axis, quantity in zip(both, _warm_quantities(s, e), strict=True)
+            ]
+    return Figure("warm_start", "Large batch from small-batch iterates", tuple(panels), tuple(series))
+
+
+# ---------------------------------------------------------------- claims: rules fixed in a commit before their records
+
+REASONS = {
+    "K6": "the measure that separates steep from flat directions is not written yet",
+    "K13": "adversarial and stability training are not written yet, and the paper gives no numbers for them",
+    "K14": "the talk gives no numbers; a network without batch norm is in the table of rulers, with one seed",
+}
+
+
+def _claims(setups: Setups, along: Setups, treated: Setups, only: tuple[str, ...] = ()) -> tuple[Claim, ...]:
+    rules: dict[str, list[Setting]] = {k: [] for k in only or FACTS["claims"]}
+
+    def add(claim: str, *settings: Setting) -> None:
+        if claim in rules:
+            rules[claim] += settings
+
+    for n, s in setups.items():
+        _claims_on_solutions(n, s, add)
+    for n, s in along.items():
+        _claims_on_figures(n, s, add)
+    for n, s in treated.items():
+        _claims_on_treatments(n, s, add)
+    return tuple(
+        Claim(k, FACTS["claims"][k], tuple(of), reason="" if of else REASONS.get(k, "no setting of this profile bears on it"))
+        for k, of in rules.items()
+    )
+
+
+def _claims_on_solutions(n: str, s: Setup, add: Callable[..., None]) -> None:
+    add(
+        "K1",
+        Setting(f"{n}: test accuracy, LB - SB", Difference("below"), s.accuracy("LB"), s.accuracy("SB")),
+        # the largest difference that the paper itself calls comparable is 1.64 points (F2)
+        Setting(f"{n}: training accuracy, LB - SB", Equivalence(2.0), s.accuracy("LB", "train"), s.accuracy("SB", "train")),
+    )
+    add(
+        "K2",
+        Setting(f"{n}: LB, peak - last", Equivalence(0.5), s.peak_test_accuracy("LB"), s.accuracy("LB")),
+        Setting(f"{n}: LB's peak - SB's last", Difference("below"), s.peak_test_accuracy("LB"), s.accuracy("SB")),
+    )
+    for shape in SHAPES:
+        large, small = (Quantity(_path(s, shape), lambda r, at=at: _rise(r, at)) for at in (1.0, 0.0))
+        add("K3", Setting(f"{n}, {shape}: rise of the loss, LB / SB", Ratio(2), large, small))
+    for claim, space in (("K4", "full"), ("K5", "random")):
+        add(
+            claim,
+            *(
+                Setting(f"{n}, epsilon {e:g}: LB / SB", Ratio(10), s.sharp("LB", e, space=space), s.sharp("SB", e, space=space))
+                for e in EPSILONS.values()
+            ),
+        )
+    add("K9", Setting(f"{n}: distance, SB / LB", Ratio(3), s.distance("SB"), s.distance("LB")))
+
+
+def _claims_on_figures(n: str, s: Setup, add: Callable[..., None]) -> None:
+    def trend(x: list[int], quantities: list[Quantity]) -> Quantity:
+        """Rank correlation of x with one quantity at each x, per seed."""
+        return Quantity(
+            _side_by_side(*(q.jobs for q in quantities)),
+            lambda *results: rank_correlation(x, [quantities[0].read(r) for r in results]),
+        )
+
+    sizes, epochs = _sizes(s), _epochs(s)
+    add(
+        "K7",
+        Setting(f"{n}: test accuracy against batch size", Trend("falling"), trend(sizes, [s.accuracy(b) for b in sizes])),
+        Setting(f"{n}: sharpness against batch size", Trend("rising"), trend(sizes, [s.sharp(b) for b in sizes])),
+    )
+    accuracies, sharpnesses = zip(*(_warm_quantities(s, e) for e in epochs), strict=True)
+    add(
+        "K8",
+        Setting(f"{n}: accuracy against SB epochs before", Trend("rising"), trend(epochs, list(accuracies))),
+        Setting(f"{n}: sharpness against SB epochs before", Trend("falling"), trend(epochs, list(sharpnesses))),
+    )
+    large, small = ([Quantity(_sharp_after(s, b, e), dig("value")) for e in epochs] for b in ("LB", "SB"))
+    last, first = (Quantity(_side_by_side(large[i].jobs, small[i].jobs), _ratio) for i in (-1, 0))
+    add(
+        "K10",
+        Setting(f"{n}: LB sharpness along training", Trend("rising"), trend(epochs, large)),
+        Setting(f"{n}: LB / SB, last epoch against first", Ratio(10), last, first),
+    )
+
+
+def _claims_on_treatments(n: str, s: Setup, add: Callable[..., None]) -> None:
+    if n.startswith("C"):
+        a = _augment(s)
+        # published differences: -1.13, +0.44, -1.52, +2.83 points; "comparable" is read as 1.5
+        add(
+            "K11",
+            Setting(f"{n}, augmented: test accuracy, LB - SB", Equivalence(1.5), a.accuracy("LB"), a.accuracy("SB")),
+            # published: 3.5 (C3) to 54 (C2)
+            Setting(f"{n}: sharpness, augmented LB / plain SB", Ratio(2), a.sharp("LB"), s.sharp("SB")),
+        )
+    c = _conserve(s)
+    add(
+        "K12",
+        Setting(f"{n}: test accuracy, conservative - plain LB", Difference("above"), c.accuracy("LB"), s.accuracy("LB")),
+        # published: 11 (C3) to 668 (F2)
+        Setting(f"{n}: sharpness, conservative LB / SB", Ratio(10), c.sharp("LB"), s.sharp("SB")),
+    )
 
 
 def _rise(r: dict, at: float, step: float = 0.25) -> float:
     """Mean rise of the training loss a quarter of the way to either side of a solution."""
-    if r.get("diverged"):
-        return math.nan
     loss = {round(a, 6): v for a, v in zip(r["alpha"], r["train_loss"], strict=True)}
     return (loss[round(at - step, 6)] + loss[round(at + step, 6)]) / 2 - loss[at]
-
-
-def _ranked(x, read):
-    return lambda *results: rank_correlation(x, [read(r) for r in results])
-
-
-def _quotient(large: dict, small: dict) -> float:
-    return dig("value")(large) / dig("value")(small)

@@ -16,12 +16,14 @@ Profile = Literal["quick", "cpu", "paper"]
 PROFILES: tuple[Profile, ...] = ("quick", "cpu", "paper")
 
 
+Jobs = tuple[tuple[Job, ...], ...]  # for each seed, the jobs whose records are read together
+
+
 @dataclass(frozen=True)
 class Quantity:
     """A number per seed: ``read(*results)`` of the records of ``jobs[seed]``."""
 
-    label: str
-    jobs: tuple[tuple[Job, ...], ...]
+    jobs: Jobs
     read: Callable[..., float]
 
 
@@ -74,7 +76,7 @@ class Series:
 
     panel: str
     line: str
-    jobs: tuple[tuple[Job, ...], ...]
+    jobs: Jobs
     read: Callable[..., Iterable[tuple[float, float]]]
 
 
@@ -120,7 +122,7 @@ class Study:
     figures: tuple[Figure, ...] = ()
     claims: tuple[Claim, ...] = ()
 
-    def groups(self) -> Iterator[tuple[str, list[tuple[tuple[Job, ...], ...]]]]:
+    def groups(self) -> Iterator[tuple[str, list[Jobs]]]:
         """(name of a table, a table's row, a figure or a claim, its jobs per seed), in the order they should be run."""
         for table in self.tables:
             yield table.name, [c.quantity.jobs for c in table.cells if c.quantity]
@@ -182,15 +184,6 @@ class Paper:
     settings: type[Settings]
     study: Callable[[Settings], Study]
     profiles: tuple[Profile, ...]
-
-    def published(self, table: str, row: str, column: str) -> Published | None:
-        """A published value, or None where the paper has none."""
-        facts = self.facts["tables"][table]
-        values = facts["rows"].get(row)
-        if values is None:
-            return None
-        value = values[facts["columns"].index(column)]
-        return None if value is None else Published(*value) if isinstance(value, list) else Published(value)
 
 
 def dig(path: str) -> Callable[..., float]:

@@ -1,0 +1,214 @@
+"""Execute, build, refresh and check the book: `python tools/book.py STEP`. Run by the Makefile.
+
+execute   run every chapter with papermill into _build/run; the checkout is not touched
+html      build _build/html from the executed chapters; a warning is an error
+check     are the images described, the local links good, the pages free of outside requests?
+refresh   re-run the stored chapters in place, on committed records, without times or paths
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import yaml
+from papermill import inspect_notebook
+
+from lbgap.chapter import export_csv
+
+ROOT = Path(__file__).resolve().parents[1]
+BOOK, BUILD = ROOT / "book", ROOT / "_build"
+RUN, SOURCE, HTML = BUILD / "run", BUILD / "src", BUILD / "html"
+NOTEBOOKS = shutil.ignore_patterns("*.ipynb", ".ipynb_checkpoints")
+KERNEL = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # no debugger text on stderr
+SHAPES_A_CHAPTER = ("lbgap/**/*.py", "lbgap/**/*.yaml", "results/**/*.json", "requirements.txt")
+
+
+def chapters() -> list[Path]:
+    """The notebooks of the table of contents, in its order."""
+
+    def files(node):
+        if isinstance(node, dict):
+            for key, value in node.items():
+                yield from [value] if key in ("file", "root") else files(value)
+        elif isinstance(node, list):
+            for item in node:
+                yield from files(item)
+
+    paths = [ROOT / f"{name}.ipynb" for name in files(yaml.safe_load((ROOT / "_toc.yml").read_text()))]
+    return [path for path in paths if path.exists()]
+
+
+def digest(notebook: Path, profile: str) -> str:
+    """A hash of what shapes an executed chapter: itself, the library, the records, the pinned versions."""
+    value = hashlib.sha256(f"{profile} {sys.version_info[:3]}".encode())
+    for path in [notebook, *sorted(p for pattern in SHAPES_A_CHAPTER for p in ROOT.glob(pattern))]:
+        value.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
+    return value.hexdigest()
+
+
+def execute(profile: str, force: bool) -> None:
+    """Run the chapters into `_build/run`; a chapter is kept when nothing that shapes it has changed."""
+    RUN.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, **KERNEL}
+    log = BUILD / "execution.json"  # chapter -> digest, profile, seconds
+    done = json.loads(log.read_text()) if log.exists() else {}
+    for notebook in chapters():
+        name, output, key = notebook.stem, RUN / notebook.name, digest(notebook, profile)
+        if not force and output.exists() and done.get(name, {}).get("digest") == key:
+            print(f"{name}: unchanged", flush=True)
+            continue
+        print(f"{name}: executing, profile {profile}", flush=True)
+        output.unlink(missing_ok=True)
+        start, partial = time.monotonic(), BUILD / f"{name}.partial.ipynb"
+        command = [sys.executable, "-m", "papermill", str(notebook), str(partial), "--kernel", "python3"]
+        command += ["--cwd", str(RUN), "--no-progress-bar", "--log-level", "WARNING"]
+        command += ["-p", "profile", profile] if "profile" in inspect_notebook(notebook) else []
+        subprocess.run(command, check=True, env=environment)
+        nbformat.write(tidy(nbformat.read(partial, as_version=4), keep_injected=True), output)
+        partial.unlink()
+        done[name] = {"digest": key, "profile": profile, "seconds": round(time.monotonic() - start, 1)}
+        log.write_text(json.dumps(done, indent=1) + "\n")
+
+
+def tidy(notebook, keep_injected: bool = False):
+    """Remove what differs from run to run and from machine to machine: times, paths, injected cells."""
+    if not keep_injected:
+        own = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+        notebook.cells = own
+    for cell in notebook.cells:
+        for key in ("papermill", "execution", "ExecuteTime", "collapsed", "scrolled"):
+            cell.metadata.pop(key, None)
+        if "injected-parameters" in (tags := cell.metadata.get("tags", [])) and "hide-input" not in tags:
+            tags.append("hide-input")
+        if not tags:
+            cell.metadata.pop("tags", None)
+    notebook.metadata.clear()
+    notebook.metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata.language_info = {"name": "python"}
+    return notebook
+
+
+def html() -> None:
+    """Build the pages from one source folder: the settings, the executed chapters and MathJax."""
+    missing = [path.name for path in chapters() if not (RUN / path.name).exists()]
+    if missing:
+        sys.exit(f"not executed yet: {', '.join(missing)}; run `python tools/book.py execute` first")
+    for folder in (SOURCE, HTML, BUILD / ".doctrees"):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(BOOK, SOURCE / "book", ignore=NOTEBOOKS)
+    for path in chapters():
+        shutil.copy(RUN / path.name, SOURCE / "book")
+    downloads = SOURCE / "book" / "downloads"  # the numbers behind the tables and figures
+    downloads.mkdir()
+    export_csv(downloads)
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(ROOT / name, SOURCE)
+    mathjax = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax"
+    target = SOURCE / "mathjax-static" / "mathjax"
+    target.mkdir(parents=True)
+    shutil.copy(mathjax / "tex-svg-full.js", target)  # draws its glyphs: one file, no fonts
+    command = [str(Path(sys.executable).parent / "jupyter-book"), "build", str(SOURCE)]
+    command += ["--path-output", str(ROOT), "--all", "-n", "-W", "--keep-going", "--quiet"]
+    subprocess.run(command, check=True)
+    print(f"The book: {HTML / 'index.html'}")
+
+
+class Page(HTMLParser):
+    """Collects the images, the links and everything a browser would fetch by itself."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.images, self.links, self.fetched, self.scripts, self.in_script = [], [], [], "", False
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.in_script = tag == "script"
+        if tag == "img":
+            self.images.append((values.get("alt") or "", values.get("src") or ""))
+        if tag == "a" and values.get("href"):
+            self.links.append(values["href"])
+        relation = set((values.get("rel") or "").split())
+        if tag == "link" and values.get("href") and not relation & {"canonical", "next", "prev", "author"}:
+            self.fetched.append(values["href"])
+        if values.get("src"):
+            self.fetched.append(values["src"])
+
+    def handle_endtag(self, tag):
+        self.in_script = False
+
+    def handle_data(self, data):
+        self.scripts += data if self.in_script else ""
+
+
+def check() -> None:
+    """Exit with the list of what is wrong with the built pages."""
+    faults, pages = [], sorted(p for p in HTML.rglob("*.html") if "_static" not in p.parts)
+    for path in pages:
+        page, name = Page(path), path.relative_to(HTML)
+        for alt, source in page.images:
+            if len(alt) < 10 or re.search(r"\.(png|svg|jpe?g)$", alt):
+                faults.append(f"{name}: no alternative text for {source} (it has {alt!r})")
+        outside = [u for u in page.fetched if re.match(r"(https?:)?//", u)]
+        outside += re.findall(r"https?://[^\s\"']*(?:cdn|unpkg|jsdelivr|googleapis)[^\s\"']*", page.scripts)
+        faults += [f"{name}: fetched from outside: {url}" for url in outside]
+        for url in {*page.fetched, *page.links}:
+            parts = urlsplit(url)
+            if not parts.scheme and not parts.netloc and parts.path:
+                if not (path.parent / unquote(parts.path)).exists():
+                    faults.append(f"{name}: broken link to {url}")
+    for path in HTML.rglob("*.css"):
+        outside = re.findall(r"(?:@import|url\()\s*[\"']?((?:https?:)?//[^\"')]+)", path.read_text("utf-8"))
+        faults += [f"{path.relative_to(HTML)}: fetched from outside: {url}" for url in outside]
+    if faults or not pages:
+        sys.exit("\n".join(faults or [f"no pages in {HTML}"]))
+    print(f"{len(pages)} pages: every image described, every local link good, nothing fetched from outside")
+
+
+def refresh() -> None:
+    """Re-run the committed chapters with their own default parameters and store the outputs in place."""
+    from nbclient import NotebookClient
+
+    os.environ |= KERNEL
+    for path in chapters():
+        notebook = tidy(nbformat.read(path, as_version=4))
+        resources = {"metadata": {"path": str(BOOK)}}
+        NotebookClient(notebook, kernel_name="python3", record_timing=False, resources=resources).execute()
+        text = nbformat.writes(tidy(notebook)) + "\n"
+        if str(ROOT) in text or str(Path.home()) + os.sep in text:
+            sys.exit(f"{path.name}: its outputs name a folder of this machine; nothing was written")
+        print(f"{path.name}: {'unchanged' if path.read_text() == text else 'refreshed'}", flush=True)
+        path.write_text(text)
+
+
+def main() -> None:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("step", choices=("execute", "html", "check", "refresh"))
+    parser.add_argument("--profile", default="quick", help="what `execute` trains live (default: quick)")
+    parser.add_argument("--force", action="store_true", help="execute chapters that have not changed, too")
+    options = parser.parse_args()
+    try:
+        if options.step == "execute":
+            execute(options.profile, options.force)
+        else:
+            {"html": html, "check": check, "refresh": refresh}[options.step]()
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"{options.step} failed: exit code {error.returncode}")
+
+
+if __name__ == "__main__":
+    main()

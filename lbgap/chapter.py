@@ -2,7 +2,7 @@
 
 import html
 import os
-import string
+import re
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -101,40 +101,45 @@ class Chapter:
     def table(self, name: str) -> None:
         """A table: published rows beside ours, then what is not run and what it would cost."""
         table, frame = report.committed_table(self.paper.name, name, self.store)
-        display(
-            HTML(
-                render.scroll(render.table(table, frame))
-                + render.settings_line(frame)
-                + self._not_run(name, frame)
-                + self._download(name)
-            )
-        )
+        display(HTML(render.scroll(render.table(table, frame)) + render.settings_line(frame) + self._not_run(name, frame)))
+        self._download(name)
 
     def figure(self, name: str) -> None:
         """A figure from committed records; where there are none, the command that makes them."""
-        figure, data, used = report.committed_figure(self.paper.name, name, self.store)
+        figure, data, _ = report.committed_figure(self.paper.name, name, self.store)
         if data.empty:
-            display(HTML(f"<p>Figure not run yet. {self._command(name)}</p>"))
-            return
-        _show(figure, data)
+            display(HTML(f"<p class='lbgap-note'>Not run yet. {self._command(name)}</p>"))
+        else:
+            _show(figure, data)
 
-    def figure_source(self, name: str) -> None:
-        """What stands under a figure: its profile, how many seeds, and where its numbers are."""
+    def figure_numbers(self, name: str) -> None:
+        """What stands under a figure: its profile, how many seeds, where each line begins and ends, and all its numbers."""
         _, data, used = report.committed_figure(self.paper.name, name, self.store)
         if not data.empty:
-            seeds = data.groupby("panel", sort=False)["seed"].nunique()
-            display(
-                HTML(
-                    f"<p class='lbgap-note'>Profile {used}; seeds: "
-                    + "; ".join(f"{html.escape(p)} {n}" for p, n in seeds.items())
-                    + f". {self._download(name)}</p>"
-                )
-            )
+            display(HTML(render.figure_numbers(data, used)))
+            self._download(name)
 
     def prose(self, template: str) -> None:
-        """Markdown with numbers from records: ``{table2:F1:test_LB}`` is mean and deviation, ``{K1}`` a verdict,
-        ``{K1:effect}`` the decisive setting's effect and interval."""
-        display(Markdown(_Numbers(self).format(template)))
+        """Markdown with numbers from records.
+
+        ``{table2:F1:test_LB}`` is a cell's mean and deviation, ``{table2:F1:test_LB:published}`` the paper's; ``{K1}`` is a
+        verdict, ``{K1:effect}`` the decisive setting's effect and interval. A role (``{cite:p}`` and a backtick) is left alone.
+        """
+        display(Markdown(re.sub(r"\{([^{}`]+)\}(?!`)", lambda match: self._number(match[1]), template)))
+
+    def _number(self, name: str) -> str:
+        parts = name.split(":")
+        judged = {j.claim.id: j for j in report.committed_verdicts(self.paper.name, self.store)}
+        if parts[0] in judged:
+            return f"**{judged[parts[0]].verdict}**" if len(parts) == 1 else render.decisive(judged[parts[0]])
+        table, frame = report.committed_table(self.paper.name, parts[0], self.store)
+        cell = frame[(frame["row"] == parts[1]) & (frame["column"] == parts[2])]
+        if cell.empty:
+            raise ValueError(f"prose asks for {name}; {parts[0]} has no such cell")
+        line = cell.iloc[0]
+        if parts[3:] == ["published"]:
+            return render.number(line["published"], line["published_std"], table.digits)
+        return render.number(line["mean"], line["std"], table.digits) if line["n"] else "(not run)"
 
     # ------------------------------------------------------------ this run
 
@@ -214,41 +219,9 @@ class Chapter:
             f"<p class='lbgap-note'>Not run: {', '.join(map(html.escape, absent))}. The whole table: {self._command(name)}.</p>"
         )
 
-    def _download(self, name: str) -> str:
-        return f"<a class='lbgap-csv' href='../_static/data/{self.paper.name}-{name}.csv' download>CSV</a>"
-
-
-class _Numbers(string.Formatter):
-    """Fills ``{...}`` of a prose template from records."""
-
-    def __init__(self, chapter: Chapter):
-        self.chapter = chapter
-
-    def format(self, template: str) -> str:
-        out = []
-        for text, field, spec, _ in self.parse(template):
-            out.append(text)
-            if field is not None:
-                out.append(self._value(":".join(filter(None, (field, spec)))))
-        return "".join(out)
-
-    def _value(self, name: str) -> str:
-        parts, of = name.split(":"), self.chapter
-        judged = {j.claim.id: j for j in report.committed_verdicts(of.paper.name, of.store)}
-        if parts[0] in judged:
-            found = judged[parts[0]]
-            if len(parts) == 1:
-                return f"**{found.verdict}**"
-            finding = next(((s, f) for s, f in found.findings if f is found.decisive), None)
-            return render.effect(finding[0].rule, finding[1].estimate) if finding else "not run"
-        table, frame = report.committed_table(of.paper.name, parts[0], of.store)
-        cell = frame[(frame["row"] == parts[1]) & (frame["column"] == parts[2])]
-        if cell.empty:
-            raise ValueError(f"prose asks for {name}; {parts[0]} has no such cell")
-        line = cell.iloc[0]
-        if parts[3:] == ["published"]:
-            return render.number(line["published"], line["published_std"], table.digits)
-        return render.number(line["mean"], line["std"], table.digits) if line["n"] else "(not run)"
+    def _download(self, name: str) -> None:
+        # Markdown, not HTML: the build then knows the file, copies it and fails where it is missing
+        display(Markdown(f"[These numbers as CSV](downloads/{self.paper.name}-{name}.csv)"))
 
 
 def _minutes(value: Any) -> float | None:
@@ -275,17 +248,21 @@ def _show(figure: Figure, data: pd.DataFrame) -> None:
 # ---------------------------------------------------------------- pages that belong to no paper
 
 
-def front_page() -> None:
-    """The state of every claim of every paper, from committed records."""
+def _names(paper: str | None) -> list[str]:
+    return [papers.get(paper).name] if paper else list(papers.papers())
+
+
+def front_page(paper: str | None = None) -> None:
+    """The state of every claim of one paper or of all, from committed records."""
     store = Store()
-    judged = [(name, j) for name in papers.papers() for j in report.committed_verdicts(name, store)]
+    judged = [(name, j) for name in _names(paper) for j in report.committed_verdicts(name, store)]
     display(HTML(render.scroll(render.verdict_table(judged, paper_column=True))))
 
 
-def status_page() -> None:
+def status_page(paper: str | None = None) -> None:
     """Jobs recorded and missing by paper, profile and table, with what the missing ones would cost."""
     store = Store()
-    frame = pd.concat([report.status(name, store, ("cpu", "paper")) for name in papers.papers()], ignore_index=True)
+    frame = pd.concat([report.status(name, store, ("cpu", "paper")) for name in _names(paper)], ignore_index=True)
     frame["cost"] = [cost.in_words(s) if m else "" for s, m in zip(frame["seconds"], frame["missing"], strict=True)]
     body = "".join(
         f"<tr><td>{r.paper}</td><td>{r.profile}</td><th>{html.escape(r.table)}</th><td>{r.done}</td><td>{r.missing}"

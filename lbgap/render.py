@@ -59,6 +59,19 @@ def table(of: Table, frame: pd.DataFrame) -> str:
     )
 
 
+def figure_numbers(data: pd.DataFrame, profiles: str) -> str:
+    """Where each line of a figure begins and ends (means over seeds), folded away under its profile and seeds."""
+    lines = []
+    for (panel, line), part in data.groupby(["panel", "line"], sort=False):
+        means = part.groupby("x")["y"].mean()
+        ends = "".join(f"<td>{x:.4g}</td><td>{means[x]:.4g}</td>" for x in (means.index[0], means.index[-1]))
+        seeds = part["seed"].nunique()
+        lines.append(f"<tr><th>{html.escape(panel)}</th><td>{html.escape(line)}</td><td>{seeds}</td>{ends}</tr>")
+    head = "".join(f"<th>{h}</th>" for h in ("panel", "line", "n", "first x", "mean", "last x", "mean"))
+    table = f"<table class='lbgap-table'><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    return f"<details class='lbgap-details'><summary>Profile {profiles}: numbers</summary>{scroll(table)}</details>"
+
+
 def settings_line(frame: pd.DataFrame) -> str:
     """What produced our numbers, in words."""
     ran = frame[frame["n"] > 0]
@@ -87,6 +100,11 @@ def effect(rule: Rule, e: Estimate | None) -> str:
     return f"{mark}{e.effect:{sign}.3g} [{e.low:.3g}, {e.high:.3g}]"
 
 
+def decisive(judged: report.Judged) -> str:
+    """The effect of the setting that weighs most against a claim."""
+    return effect(judged.decisive[0].rule, judged.decisive[1].estimate) if judged.decisive else "–"
+
+
 def badge(verdict: str) -> str:
     """A verdict as a coloured word."""
     return f"<span class='verdict verdict-{verdict.replace(' ', '-')}'>{verdict}</span>"
@@ -96,15 +114,13 @@ def verdict_table(judged: list[tuple[str, report.Judged]], paper_column: bool = 
     """A line a claim: text, verdict, the decisive setting's effect, n, profile."""
     lines = []
     for paper, j in judged:
-        decisive = next(((s, f) for s, f in j.findings if f is j.decisive), None)
-        shown = effect(decisive[0].rule, decisive[1].estimate) if decisive else "–"
-        n = decisive[1].estimate.n if decisive else 0
+        n = j.decisive[1].estimate.n if j.decisive else 0
         why = f"<br><small>{html.escape(j.reason)}</small>" if j.reason else ""
-        where = f"<br><small>{html.escape(decisive[0].label)}</small>" if decisive else ""
+        where = f"<br><small>{html.escape(j.decisive[0].label)}</small>" if j.decisive else ""
         lines.append(
             f"<tr>{f'<td>{html.escape(paper)}</td>' if paper_column else ''}<th>{j.claim.id}</th>"
             f"<td class='text'>{html.escape(j.claim.text)}{why}</td><td>{badge(j.verdict)}</td>"
-            f"<td>{shown}{where}</td><td>{n}</td><td>{j.profile if n else '–'}</td></tr>"
+            f"<td>{decisive(j)}{where}</td><td>{n}</td><td>{j.profile if n else '–'}</td></tr>"
         )
     return (
         f"<table class='lbgap-table claims'><thead><tr>{'<th>paper</th>' if paper_column else ''}<th></th><th>claim</th>"

@@ -94,11 +94,10 @@ class Judged:
     reason: str
 
     @property
-    def decisive(self) -> Finding | None:
+    def decisive(self) -> tuple[Setting, Finding] | None:
         """The setting that weighs most against the claim: contradicted before inconclusive before the rest."""
         order = ("contradicted", "inconclusive", "not run", "replicated")
-        judged = [f for _, f in self.findings if f.estimate]
-        return min(judged, key=lambda f: order.index(f.verdict), default=None)
+        return min((f for f in self.findings if f[1].estimate), key=lambda f: order.index(f[1].verdict), default=None)
 
 
 def judge_claim(claim: Claim, profile: str, store: Store) -> Judged:
@@ -161,7 +160,7 @@ def verdict_rows(paper: str, store: Store) -> list[dict]:
             "claim": j.claim.text,
             "verdict": j.verdict,
             "profile": j.profile,
-            **numbers(j.decisive),
+            **numbers(j.decisive[1] if j.decisive else None),
             "reason": j.reason,
             "settings": [
                 {"setting": s.label, "rule": str(s.rule), "verdict": f.verdict, **numbers(f), "note": f.reason}

@@ -3,6 +3,7 @@
 import html
 import os
 import re
+from dataclasses import replace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -101,7 +102,7 @@ class Chapter:
     def table(self, name: str) -> None:
         """A table: published rows beside ours, then what is not run and what it would cost."""
         table, frame = report.committed_table(self.paper.name, name, self.store)
-        display(HTML(render.scroll(render.table(table, frame)) + render.settings_line(frame) + self._not_run(name, frame)))
+        display(HTML(render.table(table, frame) + render.settings_line(frame) + self._not_run(name, frame)))
         self._download(name)
 
     def figure(self, name: str) -> None:
@@ -170,13 +171,9 @@ class Chapter:
             frame = report.table_frame(table, self.profile, store)
             if frame["n"].sum():
                 frame = frame[frame.groupby("row")["n"].transform("sum") > 0]
-                display(
-                    HTML(
-                        f"<p class='lbgap-title'>{html.escape(table.title)} (live)</p>"
-                        + render.scroll(render.table(table, frame))
-                        + render.settings_line(frame)
-                    )
-                )
+                if self.profile == "quick":  # published values of other data have no place beside a demonstration
+                    table, frame = replace(table, number=None), frame.assign(published=float("nan"))
+                display(HTML(render.table(table, frame) + render.settings_line(frame)))
         judged = [report.judge_claim(c, study.profile, store) for c in study.claims]
         judged = [j for j in judged if any(f.estimate for _, f in j.findings)]
         if judged:

@@ -17,46 +17,52 @@ def number(mean: float, std: float, digits: int) -> str:
 
 
 def _heading(column: str) -> str:
-    return column.replace("eps", "ε ").replace("_", " ").replace(" running", " (running)")
+    return column.replace("eps", "ε ").replace("_", " ")
+
+
+RUNNING = " running"  # a column of this suffix is a second reading of the column before it
 
 
 def table(of: Table, frame: pd.DataFrame) -> str:
-    """Two lines a row: published, then ours with profile and n; a table without published values has one."""
-    columns = list(dict.fromkeys(frame["column"]))
+    """Title, then for each row: published, ours with profile and n, and ours with running statistics where measured."""
+    columns = [c for c in dict.fromkeys(frame["column"]) if not c.endswith(RUNNING)]
     has_published = frame["published"].notna().any()
     lines = []
     for row in dict.fromkeys(frame["row"]):
         part = frame[frame["row"] == row].set_index("column")
         if has_published:
-            lines.append(
-                (row, "published", [number(part.at[c, "published"], part.at[c, "published_std"], of.digits) for c in columns])
-            )
-        if part["n"].sum() == 0 and part["diverged"].sum() == 0:
-            lines.append((row, "ours: not run", ["" for _ in columns]))
-            continue
-        ns = sorted({int(n) for n in part["n"] if n})
-        ours = f"ours, {part['profile'].iloc[0]}, n = {'–'.join(map(str, ns[:1] + ns[1:][-1:])) or 0}"
-        lines.append(
-            (
-                row,
-                ours,
-                [
-                    (number(part.at[c, "mean"], part.at[c, "std"], of.digits) or ("" if part.at[c, "diverged"] else "not run"))
-                    + (f" ({part.at[c, 'diverged']} diverged)" if part.at[c, "diverged"] else "")
-                    for c in columns
-                ],
-            )
-        )
+            shown = [number(part.at[c, "published"], part.at[c, "published_std"], of.digits) for c in columns]
+            lines.append(("published", row, "published", shown))
+        for suffix, what in (("", "ours"), (RUNNING, "ours, running statistics")):
+            ours = part.loc[[c + suffix for c in columns if c + suffix in part.index]]
+            if ours["n"].sum() + ours["diverged"].sum():
+                label = f"{what}, {ours['profile'].iloc[0]}, n = {_span(ours['n'])}"
+                lines.append(("ours", row, label, [_ours(ours, c + suffix, of.digits) for c in columns]))
+            elif not suffix:
+                lines.append(("ours", row, "ours: not run", ["" for _ in columns]))
     head = "".join(f"<th>{html.escape(_heading(c))}</th>" for c in columns)
     body = "".join(
-        f"<tr class='{'published' if s == 'published' else 'ours'}'><th>{html.escape(r)}</th><td>{html.escape(s)}"
-        f"</td>{''.join(f'<td>{html.escape(v)}</td>' for v in vs)}</tr>"
-        for r, s, vs in lines
+        f"<tr class='{kind}'><th>{html.escape(row)}</th><td>{html.escape(source)}</td>"
+        f"{''.join(f'<td>{html.escape(v)}</td>' for v in values)}</tr>"
+        for kind, row, source, values in lines
     )
-    return (
-        f"<table class='lbgap-table'><thead><tr><th></th><th>{html.escape(of.unit)}</th>{head}</tr></thead>"
-        f"<tbody>{body}</tbody></table>"
+    title = f"{'' if of.number is None else f'Table {of.number} of the paper. '}{of.title} ({of.unit})"
+    return f"<p class='lbgap-title'>{html.escape(title)}</p>" + scroll(
+        f"<table class='lbgap-table'><thead><tr><th></th><th></th>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
+
+
+def _ours(part: pd.DataFrame, column: str, digits: int) -> str:
+    if column not in part.index:
+        return ""
+    line = part.loc[column]
+    diverged = f" ({line['diverged']} diverged)" if line["diverged"] else ""
+    return (number(line["mean"], line["std"], digits) or ("" if diverged else "not run")) + diverged
+
+
+def _span(n: pd.Series) -> str:
+    low, high = int(n.min()), int(n.max())
+    return str(low) if low == high else f"{low}–{high}"
 
 
 def figure_numbers(data: pd.DataFrame, profiles: str) -> str:

@@ -1,5 +1,6 @@
 """Records in; tables, verdicts and states out, for any paper. Everything here is a value or a pandas frame."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,8 +119,8 @@ def judge_claim(claim: Claim, profile: str, store: Store) -> Judged:
             )
         )
     verdict = combine([f for _, f in findings], claim.needed or len(findings))
-    open_ = [s.label.split(":")[0] for s, f in findings if f.verdict == "not run"]
-    reason = f"no {MIN_SEEDS} seeds yet: {', '.join(dict.fromkeys(open_))}" if open_ and verdict == "not run" else ""
+    open_ = dict.fromkeys(re.split("[,:]", s.label)[0] for s, f in findings if f.verdict == "not run")
+    reason = f"fewer than {MIN_SEEDS} seeds: {', '.join(open_)}" if verdict == "not run" else ""
     return Judged(claim, profile, verdict, tuple(findings), reason)
 
 

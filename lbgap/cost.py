@@ -48,7 +48,8 @@ def operations(job: Job) -> int:
     if isinstance(job, Measure) and job.kind == "path":
         return forward * (run.data.size + n_test) * int(job.arguments.get("points", 25))
     # the line search takes about a third more evaluations than iterations
-    return both * int(run.data.size * (1 + 1.3 * job.arguments.get("iterations", 10)))
+    climb = both * int(run.data.size * (1 + 1.3 * job.arguments.get("iterations", 10)))
+    return climb + (forward * run.data.size * (job.arguments.get("draws", 10) + 2) if job.kind == "directions" else 0)
 
 
 def seconds(job: Job, device: str = "cpu") -> float:

@@ -111,9 +111,18 @@ def _sharpness(job: Measure, data: Data, states: list[train.State], device: str)
     return measure.sharpness(model, loss, data=data.train.x, **job.arguments).as_dict()
 
 
+def _directions(job: Measure, data: Data, states: list[train.State], device: str) -> dict:
+    loss = measure.mean_cross_entropy(data.train.x, data.train.y)
+    return measure.directions(_model(job, data, states[0], device), loss, **job.arguments)
+
+
 def _path(job: Measure, data: Data, states: list[train.State], device: str) -> dict:
     splits = {"train": (data.train.x, data.train.y), "test": (data.test.x, data.test.y)}
     return measure.path(_model(job, data, states[0], device), *states, splits, **job.arguments)
 
 
-MEASURES: dict[str, Callable[[Measure, Data, list[train.State], str], dict]] = {"sharpness": _sharpness, "path": _path}
+MEASURES: dict[str, Callable[[Measure, Data, list[train.State], str], dict]] = {
+    "sharpness": _sharpness,
+    "directions": _directions,
+    "path": _path,
+}

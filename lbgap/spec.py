@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from lbgap import data as datasets
 
 # Raised by hand when the meaning of the code changes (a corrected training bug), so that old records no longer match.
-SEMANTICS = {"train": 1, "sharpness": 1, "path": 1}
+SEMANTICS = {"train": 1, "sharpness": 1, "path": 1, "directions": 1}
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -174,7 +174,7 @@ class Weights(Frozen):
 class Measure(Frozen):
     """One measurement on the weights of one or more runs; ``kind`` is a name in ``lbgap.jobs.MEASURES``."""
 
-    kind: Literal["sharpness", "path"]
+    kind: Literal["sharpness", "path", "directions"]
     arguments: dict[str, bool | int | float | str] = {}
     of: tuple[Weights, ...] = Field(min_length=1)
     semantics: int = 0

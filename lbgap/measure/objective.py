@@ -1,6 +1,6 @@
 """A model's loss as a function of its flat parameter vector, with an exact way back."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -54,14 +54,23 @@ class Objective:
             p.copy_(o + displacement[at : at + p.numel()].view_as(p))
             at += p.numel()
 
+    @torch.no_grad()
+    def value(self, displacement: Tensor) -> float:
+        """Loss (float64) at origin + displacement."""
+        self.move(displacement)
+        return sum(float(term) for term in self._terms())
+
     def value_and_gradient(self, displacement: Tensor) -> tuple[float, Tensor]:
         """Loss (float64) and gradient (n,) at origin + displacement; ``.grad`` of the parameters is not touched."""
         self.move(displacement)
         total, gradient = 0.0, torch.zeros_like(self.origin)
         with torch.enable_grad():
-            terms = self.loss(self.model)
-            for term in [terms] if isinstance(terms, Tensor) else terms:
+            for term in self._terms():
                 parts = torch.autograd.grad(term, self.parameters, allow_unused=True, materialize_grads=True)
                 gradient += torch.cat([g.reshape(-1) for g in parts])
                 total += float(term.detach())
         return total, gradient
+
+    def _terms(self) -> Iterable[Tensor]:
+        terms = self.loss(self.model)
+        return [terms] if isinstance(terms, Tensor) else terms

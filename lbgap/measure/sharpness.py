@@ -1,5 +1,7 @@
 """Sharpness, metric 2.1 of Keskar et al. 2017: how far the loss can rise inside a small box around a solution."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -89,71 +91,97 @@ def sharpness(
         ValueError: a bad argument, or a loss that is not finite at the solution.
     """
     _check(epsilon, space, iterations, scaling, tolerance, start)
+    with neighbourhood(model, loss, epsilon, space, p, seed, batch_norm, subspace_scale, data) as around:
+        z0 = np.zeros_like(around.box)
+        if start == "random":
+            z0 = np.random.default_rng(seed).uniform(-around.box, around.box)
+        return around.climb(z0, scaling, tolerance, iterations)[0]
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """The loss inside the box around a solution, |z_i| <= ``box``; ``evaluate(z)`` gives value and gradient at z."""
+
+    evaluate: Callable[[np.ndarray], tuple[float, np.ndarray]]
+    value: Callable[[np.ndarray], float]
+    box: np.ndarray
+    loss: float
+    gradient: np.ndarray
+
+    def climb(
+        self, z0: np.ndarray, scaling: float | str, tolerance: float | str, iterations: int
+    ) -> tuple[Sharpness, np.ndarray]:
+        """L-BFGS-B from ``z0``: the metric, and the displacement of the best point evaluated."""
+        first = (self.loss, self.gradient) if not z0.any() else self.evaluate(z0)
+        length = float(np.linalg.norm(first[1]))
+        auto = float(np.linalg.norm(self.box)) / length if length > 0 else 1.0
+        factor = auto if scaling == "auto" else float(scaling)
+        best, where, calls = -np.inf, z0, 0
+
+        def negative(z: np.ndarray) -> tuple[float, np.ndarray]:
+            nonlocal best, where, calls
+            value, gradient = first if np.array_equal(z, z0) else self.evaluate(z)  # the start is known already
+            calls += 1
+            if value > best:
+                best, where = value, z.copy()
+            # relative to the solution: the solver sees differences, not digits shared by every value
+            return -factor * (value - self.loss), -factor * gradient
+
+        tolerances = {} if tolerance == "scipy" else {"ftol": tolerance, "gtol": tolerance}
+        limits = {"maxiter": iterations, "maxfun": 20 * iterations}
+        outcome = minimize(
+            negative, z0, jac=True, method="L-BFGS-B", bounds=Bounds(-self.box, self.box), options=limits | tolerances
+        )
+        result = Sharpness(
+            value=100 * (best - self.loss) / (1 + self.loss),
+            loss=self.loss,
+            loss_max=best,
+            iterations=int(outcome.nit),
+            evaluations=calls,
+            at_bound=float(np.mean(np.abs(where) >= self.box * (1 - 1e-9))),
+            scaling=factor,
+            message=str(outcome.message),
+        )
+        return result, where
+
+
+@contextmanager
+def neighbourhood(
+    model: nn.Module,
+    loss: Loss,
+    epsilon: float,
+    space: str = "full",
+    p: int = 100,
+    seed: int = 0,
+    batch_norm: str = "batch",
+    subspace_scale: str = "box",
+    data: Tensor | None = None,
+) -> Iterator[Neighbourhood]:
+    """The box around the present weights, in the full space or a random subspace; everything is restored on the way out."""
     objective = Objective(model, loss)
     with batch_norm_reading(model, batch_norm, data, CHUNK), objective.restoring():
         n, device, dtype = len(objective.origin), objective.origin.device, objective.origin.dtype
-        if space == "full":
-            centre = objective.origin.double()
-
-            def lift(z: Tensor) -> Tensor:
-                return z
-
-            def project(g: Tensor) -> Tensor:
-                return g
-        else:
+        centre, lift, project = objective.origin.double(), _same, _same
+        if space == "random":
             basis = RandomSubspace(n, p, seed, subspace_scale, device)
             centre, lift, project = basis.pinv(objective.origin.float()), basis.matvec, basis.rmatvec
         box = (epsilon * (centre.abs() + 1)).double().cpu().numpy()
 
+        def lifted(z: np.ndarray) -> Tensor:
+            return lift(torch.from_numpy(z).to(device, dtype))
+
         def evaluate(z: np.ndarray) -> tuple[float, np.ndarray]:
-            value, gradient = objective.value_and_gradient(lift(torch.from_numpy(z).to(device, dtype)))
+            value, gradient = objective.value_and_gradient(lifted(z))
             return value, project(gradient).double().cpu().numpy()
 
-        zero = np.zeros_like(box)
-        at_solution, gradient = evaluate(zero)
+        at_solution, gradient = evaluate(np.zeros_like(box))
         if not np.isfinite(at_solution):
             raise ValueError(f"loss is {at_solution} at the solution; accepted is a finite loss")
-        z0 = zero
-        if start == "random":
-            z0 = np.random.default_rng(seed).uniform(-box, box)
-            _, gradient = evaluate(z0)
-        length = float(np.linalg.norm(gradient))
-        factor = float(np.linalg.norm(box)) / length if scaling == "auto" and length > 0 else 1.0
-        factor = factor if scaling == "auto" else float(scaling)
-        return _climb(evaluate, z0, box, at_solution, factor, iterations, tolerance)
+        yield Neighbourhood(evaluate, lambda z: objective.value(lifted(z)), box, at_solution, gradient)
 
 
-def _climb(evaluate, z0, box, at_solution, factor, iterations, tolerance) -> Sharpness:
-    best, where, calls = -np.inf, z0, 0
-
-    def negative(z: np.ndarray) -> tuple[float, np.ndarray]:
-        nonlocal best, where, calls
-        value, gradient = evaluate(z)
-        calls += 1
-        if value > best:
-            best, where = value, z.copy()
-        # relative to the solution: the solver sees differences, not digits shared by every value
-        return -factor * (value - at_solution), -factor * gradient
-
-    tolerances = {} if tolerance == "scipy" else {"ftol": tolerance, "gtol": tolerance}
-    outcome = minimize(
-        negative,
-        z0,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=Bounds(-box, box),
-        options={"maxiter": iterations, "maxfun": 20 * iterations} | tolerances,
-    )
-    return Sharpness(
-        value=100 * (best - at_solution) / (1 + at_solution),
-        loss=at_solution,
-        loss_max=best,
-        iterations=int(outcome.nit),
-        evaluations=calls,
-        at_bound=float(np.mean(np.abs(where) >= box * (1 - 1e-9))),
-        scaling=factor,
-        message=str(outcome.message),
-    )
+def _same(v: Tensor) -> Tensor:
+    return v
 
 
 def _check(epsilon, space, iterations, scaling, tolerance, start) -> None:

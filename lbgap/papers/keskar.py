@@ -362,7 +362,6 @@ def _warm_start(setups: Setups) -> Figure:
 # ---------------------------------------------------------------- claims: rules fixed in a commit before their records
 
 REASONS = {
-    "K6": "the measure that separates steep from flat directions is not written yet",
     "K13": "adversarial and stability training are not written yet, and the paper gives no numbers for them",
     "K14": "the talk gives no numbers; a network without batch norm is in the table of rulers, with one seed",
 }
@@ -410,6 +409,12 @@ def _claims_on_solutions(n: str, s: Setup, add: Callable[..., None]) -> None:
                 for e in EPSILONS.values()
             ),
         )
+    jobs = s.each(lambda seed: Measure(kind="directions", arguments={"epsilon": 1e-3}, of=(s.train("LB", seed).at(),)))
+    random, steep = (Quantity(jobs, lambda r, part=part: r[part] / r["largest"]) for part in ("random", "steep"))
+    # "flat in most directions": a random corner of the box rises by less than a tenth of the most; "about 5% of the
+    # dimensions": those coordinates of the maximiser alone make more than half of the rise
+    add("K6", Setting(f"{n}: LB, random corner / largest rise", Difference("below"), random, Quantity(jobs, lambda r: 0.1)))
+    add("K6", Setting(f"{n}: LB, steepest 5% / largest rise", Difference("above"), steep, Quantity(jobs, lambda r: 0.5)))
     add("K9", Setting(f"{n}: distance, SB / LB", Ratio(3), s.distance("SB"), s.distance("LB")))
 
 

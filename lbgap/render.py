@@ -33,10 +33,10 @@ def table(of: Table, frame: pd.DataFrame) -> str:
         if has_published:
             shown = [number(part.at[c, "published"], part.at[c, "published_std"], of.digits) for c in columns]
             lines.append(("published", row, "published", shown))
-        for suffix, what in (("", "ours"), (RUNNING, "ours, running statistics")):
+        for suffix, what in (("", "ours"), (RUNNING, "ours, running")):
             ours = part.loc[[c + suffix for c in columns if c + suffix in part.index]]
             if ours["n"].sum() + ours["diverged"].sum():
-                label = f"{what}, {ours['profile'].iloc[0]}, n = {_span(ours['n'])}"
+                label = f"{what}, n = {_span(ours['n'])}"
                 lines.append(("ours", row, label, [_ours(ours, c + suffix, of.digits) for c in columns]))
             elif not suffix:
                 lines.append(("ours", row, "ours: not run", ["" for _ in columns]))
@@ -81,13 +81,16 @@ def figure_numbers(data: pd.DataFrame, profiles: str) -> str:
 def settings_line(frame: pd.DataFrame) -> str:
     """What produced our numbers, in words."""
     ran = frame[frame["n"] > 0]
-    settings = {}
-    for _, line in ran.iterrows():
-        settings.setdefault(line["setting"], []).append(line["row"])
-    if not settings:
+    if ran.empty:
         return ""
-    text = "; ".join(s if len(settings) == 1 else f"{', '.join(dict.fromkeys(rows))}: {s}" for s, rows in settings.items())
-    return f"<p class='lbgap-note'>Ours: {html.escape(text)}. Mean ± standard deviation over n seeds.</p>"
+    settings = ran.groupby(["profile", "setting"], sort=False)["row"].unique()
+    alone = len(settings) == 1
+    text = "; ".join(
+        f"{'' if alone else ', '.join(rows) + ': '}profile {profile}, {setting}"
+        for (profile, setting), rows in settings.items()
+    )
+    running = " Running: batch norm with running averages." if ran["column"].str.endswith(RUNNING).any() else ""
+    return f"<p class='lbgap-note'>Ours: {html.escape(text)}. Mean ± standard deviation over n seeds.{running}</p>"
 
 
 def scroll(table: str) -> str:

@@ -31,6 +31,8 @@ class Cache:
 
     def get(self, weights: Weights) -> train.State:
         """The state dict; FileNotFoundError where it is not there."""
+        if weights not in self:
+            raise FileNotFoundError(f"weights of run {weights.run.key} after epoch {weights.epoch} are not in {self.folder}")
         return load_file(self.path(weights))
 
     def put(self, weights: Weights, state: train.State) -> None:
@@ -47,11 +49,15 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def execute(job: Job, cache: Cache, device: str | None = None, keep: Collection[int] = ()) -> Record:
+def execute(
+    job: Job, cache: Cache, device: str | None = None, keep: Collection[int] = (), parent_diverged: bool = False
+) -> Record:
     """Run one job and return its record (unwritten); a run's weights at its end and at ``keep`` go to the cache.
 
-    The weights of parents must be in the cache, except those of a parent that diverged: then there is nothing to
-    measure, and the record says so.
+    Args:
+        parent_diverged: there are no weights to start from or to measure; the record says so.
+    Raises:
+        FileNotFoundError: the weights of a parent are not in the cache.
     """
     device = device or default_device()
     if device == "cpu":
@@ -59,16 +65,11 @@ def execute(job: Job, cache: Cache, device: str | None = None, keep: Collection[
         torch.set_num_threads(1)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     begun, clock = datetime.now(UTC), time.perf_counter()
-    if any(w not in cache for w in job.parents):
-        results, checksum = {"diverged": True}, None
+    if parent_diverged:
+        results, checksum = (train.NOTHING if isinstance(job, Train) else {"diverged": True}), None
     elif isinstance(job, Train):
-        results = train.run(
-            job,
-            device,
-            start=cache.get(job.start) if job.start else None,
-            keep=keep,
-            on_weights=lambda epoch, state: cache.put(job.at(epoch), state),
-        )
+        start = cache.get(job.start) if job.start else None
+        results = train.run(job, device, start, keep, lambda epoch, state: cache.put(job.at(epoch), state))
         checksum = results.pop("checksum")
     else:
         spec = job.of[0].run.data

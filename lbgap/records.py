@@ -47,7 +47,7 @@ class Record:
         return json.dumps(body | {"digest": _digest(body)}, indent=1, allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, name: str, key: str | None = None) -> "Record":
+    def from_json(cls, text: str | bytes, name: str, key: str | None = None) -> "Record":
         """Parse and check a record's text; BadRecord names ``name`` and what is wrong."""
         try:
             body = json.loads(text)
@@ -87,6 +87,7 @@ class Store:
 
     def __init__(self, folder: Path | str | None = None):
         self.folder = Path(folder) if folder else paths.results()
+        self._read: dict[str, tuple[tuple[int, int], Record]] = {}  # what was parsed, by the file's time and size
 
     def path(self, key: str) -> Path:
         """Where the record of a key lies."""
@@ -99,14 +100,19 @@ class Store:
         """The record of a job, or None where there is none."""
         path = self.path(job.key)
         try:
-            text = path.read_text()
+            state = path.stat()
+            stamp = state.st_mtime_ns, state.st_size
+            known, record = self._read.get(job.key, (None, None))
+            if known != stamp:
+                record = Record.from_json(path.read_bytes(), str(path), job.key)
         except FileNotFoundError:
             return None
-        return Record.from_json(text, str(path), job.key)
+        self._read[job.key] = stamp, record
+        return record
 
     def __iter__(self) -> Iterator[Record]:
         for path in sorted(self.folder.glob("??/*.json")):
-            yield Record.from_json(path.read_text(), str(path), path.stem)
+            yield Record.from_json(path.read_bytes(), str(path), path.stem)
 
     def put(self, record: Record) -> Record:
         """Write a record unless its key has one; returns what the store then holds."""

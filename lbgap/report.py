@@ -2,11 +2,13 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lbgap import cost, papers
+from lbgap import cost, papers, paths
 from lbgap.papers.paper import Claim, Figure, Profile, Quantity, Setting, Study, Table
 from lbgap.records import Store
 from lbgap.stats import MIN_SEEDS, Finding, Verdict, combine, judge
@@ -75,10 +77,15 @@ def committed_table(paper: str, name: str, store: Store) -> tuple[Table, pd.Data
     return found, pd.concat(rows, ignore_index=True)
 
 
-def committed_studies(paper: str) -> list[Study]:
+def committed_studies(paper: str) -> tuple[Study, ...]:
     """The studies whose records are committed, in the order of :data:`COMMITTED`."""
+    return _committed_studies(paper, paths.extra_papers())
+
+
+@lru_cache
+def _committed_studies(paper: str, _: Path | None) -> tuple[Study, ...]:
     of = papers.get(paper)
-    return [of.study(papers.settings(paper, profile=p)) for p in COMMITTED if p in of.profiles]
+    return tuple(of.study(papers.settings(paper, profile=p)) for p in COMMITTED if p in of.profiles)
 
 
 # ---------------------------------------------------------------- claims
@@ -222,7 +229,7 @@ def status(paper: str, store: Store, profiles: tuple[Profile, ...] | None = None
             if "/" in name:
                 continue
             jobs = list(dict.fromkeys(job for per in groups for seed in per for job in seed))
-            open_ = [job for job in jobs if job not in store]
+            open_ = [job for job in jobs if store.get(job) is None]
             lines.append(
                 {
                     "paper": paper,
@@ -234,16 +241,3 @@ def status(paper: str, store: Store, profiles: tuple[Profile, ...] | None = None
                 }
             )
     return pd.DataFrame(lines)
-
-
-def disagreements(store: Store) -> list[str]:
-    """Files of the store that are not records, each in one sentence."""
-    from lbgap.records import BadRecord, Record
-
-    out = []
-    for path in sorted(store.folder.glob("??/*.json")):
-        try:
-            Record.from_json(path.read_text(), str(path), path.stem)
-        except BadRecord as error:
-            out.append(str(error))
-    return out

@@ -126,7 +126,9 @@ def _perform(task: Task, folder: Path, cache_folder: Path, device: str | None) -
     store, cache = Store(folder), Cache(cache_folder)
     if isinstance(task.job, Train) and store.get(task.job) and all(task.job.at(e) in cache for e in task.keep):
         return  # another sweep on this store was faster
-    store.put(execute(task.job, cache, device, task.keep))
+    lacking = [store.get(w.run) for w in task.job.parents if w not in cache]
+    diverged = any(record is not None and record.results["diverged"] for record in lacking)
+    store.put(execute(task.job, cache, device, task.keep, parent_diverged=diverged))
 
 
 def _here(tasks, store, cache, deadline, workers, device, done) -> None:
@@ -160,7 +162,7 @@ def _spawned(tasks, store, cache, deadline, workers, device, done) -> None:
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_worker_begins)
     try:
         while waiting or running:
-            # a child whose parent failed runs too, finds no weights and fails with a sentence of its own
+            # a child whose parent failed is run too: it finds no weights and fails with a sentence of its own
             planned = {t.job for t in waiting} | {t.job for t in running.values()}
             ready = [t for t in waiting if not any(w.run in planned for w in t.needs)]
             for task in ready[: workers - len(running)]:

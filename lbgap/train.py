@@ -16,6 +16,16 @@ from lbgap.spec import OptimizerSpec, Train
 # Updates at which the batch loss is recorded, so that a run can be checked by repeating its beginning.
 CHECKPOINTS = (1, 10, 50)
 State = dict[str, Tensor]
+CURVE = ("epoch", "update", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+# What a run that could not begin leaves: it was to start from weights of a run that diverged.
+NOTHING = {
+    "diverged": True,
+    "updates": 0,
+    "loss_at": {},
+    "curve": {name: [] for name in CURVE},
+    "final": {},
+    "distance": {"update": [], "value": []},
+}
 
 
 def run(
@@ -79,7 +89,7 @@ def _train(spec, model, data, device, keep, on_weights, stop_after) -> dict:
 
     distances = set(np.unique(np.geomspace(1, spec.updates, 40).round().astype(int)).tolist())
     loss_at, distance = {}, {"update": [], "value": []}
-    curve = {name: [] for name in ("epoch", "update", "train_loss", "train_accuracy", "test_loss", "test_accuracy")}
+    curve = {name: [] for name in CURVE}
     update, diverged = 0, False
     hand_out(0)
     for epoch in range(1, spec.epochs + 1):

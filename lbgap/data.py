@@ -8,6 +8,7 @@ torchvision but :func:`fetch`.
 
 import hashlib
 import importlib
+import os
 import pickle
 import sys
 import types
@@ -20,6 +21,8 @@ import torch
 from torch import Tensor
 
 from lbgap import paths
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # x, y of the training split, x, y of the test split
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def load(name: str, n_train: int | None = None, n_test: int | None = None, devic
     """
     source = lookup(name)
     arrays = _raw(name)
-    take = {"train": n_train or source.n_train, "test": n_test or source.n_test}
+    take = {"train": source.n_train if n_train is None else n_train, "test": source.n_test if n_test is None else n_test}
     splits = {}
     for split, (x, y) in (("train", arrays[:2]), ("test", arrays[2:4])):
         if not 1 <= take[split] <= len(y):
@@ -102,7 +105,7 @@ def lookup(name: str) -> Source:
 
 @lru_cache(maxsize=2)
 def _raw(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
-    arrays = _READERS[name](paths.data())
+    arrays = _READERS[name](locate(name))
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)
@@ -113,15 +116,38 @@ def _raw(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str
     return *arrays, digest.hexdigest()
 
 
-def _missing(name: str, looked: list[Path]) -> DataMissing:
-    where = " or ".join(str(p) for p in looked)
-    return DataMissing(
-        f"data set '{name}' not found at {where}; set LBGAP_DATA to the folder that holds it, or run "
-        f"'python -m lbgap data --fetch {name}'"
+def locate(name: str) -> Path | None:
+    """The file or folder a data set is read from (None: embedded).
+
+    Raises:
+        DataMissing: it is not there; the sentence says where it was looked for and how to get it.
+    """
+    root = paths.data()
+    if name == "timit":
+        if (root / "timit.npz").exists():
+            return root / "timit.npz"
+        raise DataMissing(
+            f"data set 'timit' not found at {root / 'timit.npz'}; TIMIT is licensed, so bring your own features as "
+            "x_train (n, 360), y_train, x_test, y_test in that file"
+        )
+    layouts = {
+        "digits": [],
+        "mnist": [(root / "MNIST" / "raw", _MNIST)],
+        "cifar10": [(root / _CIFAR["cifar10"][0], ["test_batch"]), (root / "cifar10", ["train", "test"])],
+        "cifar100": [(root / _CIFAR["cifar100"][0], ["test"]), (root / "cifar100", ["train", "test"])],
+    }[name]
+    for folder, parts in layouts:
+        if all((folder / part).exists() for part in parts):
+            return folder
+    if not layouts:
+        return None
+    raise DataMissing(
+        f"data set '{name}' not found at {' or '.join(str(folder) for folder, _ in layouts)}; set LBGAP_DATA to the folder "
+        f"that holds it, or run 'python -m lbgap data --fetch {name}'"
     )
 
 
-def _digits(_: Path):
+def _digits(_: None) -> Arrays:
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
@@ -142,59 +168,60 @@ def _idx(path: Path) -> np.ndarray:
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
-def _mnist(root: Path):
-    folder = root / "MNIST" / "raw"
-    names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
-    if not all((folder / f"{n}-ubyte").exists() for n in names):
-        raise _missing("mnist", [folder])
-    x, y, xt, yt = (_idx(folder / f"{n}-ubyte") for n in names)
+_MNIST = [f"{name}-ubyte" for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")]
+_CIFAR = {  # folder, files of the training split, of the test split, name of the labels
+    "cifar10": ("cifar-10-batches-py", [f"data_batch_{i}" for i in range(1, 6)], ["test_batch"], "labels"),
+    "cifar100": ("cifar-100-python", ["train"], ["test"], "fine_labels"),
+}
+
+
+def _mnist(folder: Path) -> Arrays:
+    x, y, xt, yt = (_idx(folder / name) for name in _MNIST)
     return x[:, None], y, xt[:, None], yt
 
 
-def _cifar(root: Path, name: str, pickled: str, train_files: list[str], test_file: str, label: str):
-    folder, tree = root / pickled, root / name
-    if folder.is_dir():
+def _cifar(folder: Path, name: str) -> Arrays:
+    pickled, train, test, labels = _CIFAR[name]
+    if folder.name != pickled:
+        return _image_folder(folder)
 
-        def read(files):
-            parts = [pickle.loads((folder / f).read_bytes(), encoding="latin1") for f in files]
-            x = np.concatenate([np.asarray(p["data"], np.uint8) for p in parts]).reshape(-1, 3, 32, 32)
-            return x, np.concatenate([np.asarray(p[label]) for p in parts])
+    def read(files: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        parts = [pickle.loads((folder / file).read_bytes(), encoding="latin1") for file in files]
+        x = np.concatenate([np.asarray(part["data"], np.uint8) for part in parts]).reshape(-1, 3, 32, 32)
+        return _in_order(x, np.concatenate([np.asarray(part[labels]) for part in parts]))
 
-        return *read(train_files), *read([test_file])
-    if (tree / "train").is_dir() and (tree / "test").is_dir():
-        return _image_folder(tree, name)
-    raise _missing(name, [folder, tree])
+    return *read(train), *read(test)
 
 
-def _image_folder(tree: Path, name: str):
+def _in_order(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Examples sorted by a digest of their pixels, so that a subset is the same one in every layout."""
+    order = np.argsort([hashlib.sha1(image.tobytes() + bytes([label])).digest() for image, label in zip(x, y, strict=True)])
+    return x[order], y[order]
+
+
+def _image_folder(tree: Path) -> Arrays:
     """``{train,test}/<class>/<image>``, decoded once and kept in the cache folder."""
-    kept = paths.cache() / "data" / f"{name}.npz"
+    kept = paths.cache() / "data" / f"{tree.name}-{hashlib.sha1(str(tree.resolve()).encode()).hexdigest()[:8]}.npz"
     if kept.exists():
         with np.load(kept) as arrays:
             return tuple(arrays[k] for k in ("x", "y", "xt", "yt"))
     from PIL import Image
 
-    arrays = []
+    arrays: list[np.ndarray] = []
     for split in ("train", "test"):
         classes = sorted(p for p in (tree / split).iterdir() if p.is_dir())
         files = [(f, i) for i, c in enumerate(classes) for f in sorted(c.iterdir())]
         x = np.stack([np.asarray(Image.open(f).convert("RGB")).transpose(2, 0, 1) for f, _ in files])
-        arrays += [x, np.array([i for _, i in files])]
+        arrays += _in_order(x, np.array([i for _, i in files]))
     kept.parent.mkdir(parents=True, exist_ok=True)
-    partial = kept.with_name(f"{name}.{hash(tree)}.part.npz")
+    partial = kept.with_name(f"{kept.stem}.{os.getpid()}.part.npz")
     np.savez(partial, **dict(zip(("x", "y", "xt", "yt"), arrays, strict=True)))
     partial.replace(kept)
     return tuple(arrays)
 
 
-def _timit(root: Path):
-    """The user's own features: ``timit.npz`` with x_train (n, 360), y_train (n,), x_test, y_test."""
-    path = root / "timit.npz"
-    if not path.exists():
-        raise DataMissing(
-            f"data set 'timit' not found at {path}; TIMIT is licensed, so bring your own features as "
-            "x_train (n, 360), y_train, x_test, y_test in that file"
-        )
+def _timit(path: Path) -> Arrays:
+    """The user's own features: x_train (n, 360), y_train (n,), x_test, y_test."""
     with np.load(path) as arrays:
         absent = [k for k in ("x_train", "y_train", "x_test", "y_test") if k not in arrays]
         if absent:
@@ -209,10 +236,8 @@ def _timit(root: Path):
 _READERS = {
     "digits": _digits,
     "mnist": _mnist,
-    "cifar10": lambda root: _cifar(
-        root, "cifar10", "cifar-10-batches-py", [f"data_batch_{i}" for i in range(1, 6)], "test_batch", "labels"
-    ),
-    "cifar100": lambda root: _cifar(root, "cifar100", "cifar-100-python", ["train"], "test", "fine_labels"),
+    "cifar10": lambda folder: _cifar(folder, "cifar10"),
+    "cifar100": lambda folder: _cifar(folder, "cifar100"),
     "timit": _timit,
 }
 
@@ -220,10 +245,10 @@ _READERS = {
 def available(name: str) -> str:
     """One line: 'here' with its folder, or where it was looked for."""
     try:
-        _raw(name)
+        folder = locate(name)
     except DataMissing as missing:
         return f"missing: {missing}"
-    return "embedded" if name == "digits" else f"here, under {paths.data()}"
+    return f"here: {folder}" if folder else "embedded"
 
 
 def fetch(name: str) -> Path:

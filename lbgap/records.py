@@ -57,7 +57,10 @@ class Record:
             raise BadRecord(f"record {name} is truncated or not a record; delete it or restore it") from None
         if digest != _digest(body):
             raise BadRecord(f"record {name} was edited after it was written (digest differs); delete it or restore it")
-        record = cls(job_from_json(fields[0]), *fields[1:])
+        try:
+            record = cls(job_from_json(fields[0]), *fields[1:])
+        except ValueError as error:
+            raise BadRecord(f"record {name} holds a job that this version does not know: {error}") from None
         if key not in (None, record.key):
             raise BadRecord(f"record {name} belongs to job {record.key}; delete it or rename it")
         return record

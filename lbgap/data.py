@@ -8,6 +8,7 @@ torchvision but :func:`fetch`.
 
 import hashlib
 import importlib
+import math
 import os
 import pickle
 import sys
@@ -80,7 +81,7 @@ def load(name: str, n_train: int | None = None, n_test: int | None = None, devic
         DataMissing: the files are not under ``LBGAP_DATA``.
     """
     source = lookup(name)
-    arrays = _raw(name)
+    arrays = _raw(name, locate(name))
     take = {"train": source.n_train if n_train is None else n_train, "test": source.n_test if n_test is None else n_test}
     splits = {}
     for split, (x, y) in (("train", arrays[:2]), ("test", arrays[2:4])):
@@ -104,15 +105,17 @@ def lookup(name: str) -> Source:
 
 
 @lru_cache(maxsize=2)
-def _raw(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
-    arrays = _READERS[name](locate(name))
+def _raw(name: str, place: Path | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
+    arrays = _READERS[name](place)
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)
     source = SOURCES[name]
-    for x, what in ((arrays[0], "train"), (arrays[2], "test")):
+    for x, y, what in ((arrays[0], arrays[1], "train"), (arrays[2], arrays[3], "test")):
         if x.shape[1:] != source.shape:
             raise ValueError(f"{name} {what} inputs have shape {x.shape[1:]}; accepted is {source.shape}")
+        if y.shape != (len(x),):
+            raise ValueError(f"{name} has {len(x)} {what} inputs and labels of shape {y.shape}; accepted is one label an input")
     return *arrays, digest.hexdigest()
 
 
@@ -161,10 +164,12 @@ def _digits(_: None) -> Arrays:
 def _idx(path: Path) -> np.ndarray:
     """One IDX file: two zero bytes, type (8 = uint8), rank, big-endian sizes, data."""
     raw = path.read_bytes()
-    rank = raw[3]
-    if raw[:3] != b"\x00\x00\x08":
+    if raw[:3] != b"\x00\x00\x08" or len(raw) < 4 + 4 * raw[3]:
         raise ValueError(f"{path} is not an IDX file of unsigned bytes")
+    rank = raw[3]
     shape = np.frombuffer(raw, ">i4", rank, 4)
+    if len(raw) - 4 - 4 * rank != math.prod(shape.tolist()):
+        raise ValueError(f"{path} is not whole: its header promises {math.prod(shape.tolist())} bytes of data")
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
@@ -201,7 +206,8 @@ def _in_order(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _image_folder(tree: Path) -> Arrays:
     """``{train,test}/<class>/<image>``, decoded once and kept in the cache folder."""
-    kept = paths.cache() / "data" / f"{tree.name}-{hashlib.sha1(str(tree.resolve()).encode()).hexdigest()[:8]}.npz"
+    stamps = [(str(f), s.st_size, s.st_mtime_ns) for f in sorted(tree.resolve().glob("*/*/*")) for s in (f.stat(),)]
+    kept = paths.cache() / "data" / f"{tree.name}-{hashlib.sha1(repr(stamps).encode()).hexdigest()[:8]}.npz"
     if kept.exists():
         with np.load(kept) as arrays:
             return tuple(arrays[k] for k in ("x", "y", "xt", "yt"))
@@ -227,7 +233,7 @@ def _timit(path: Path) -> Arrays:
         if absent:
             raise ValueError(f"{path} lacks {', '.join(absent)}; accepted are x_train, y_train, x_test, y_test")
         out = tuple(arrays[k] for k in ("x_train", "y_train", "x_test", "y_test"))
-    labels = np.concatenate([out[1], out[3]])
+    labels = np.concatenate([out[1].reshape(-1), out[3].reshape(-1)])
     if labels.min() < 0 or labels.max() >= SOURCES["timit"].n_classes:
         raise ValueError(f"{path} has labels {labels.min()} to {labels.max()}; accepted are 0 to 1972")
     return out[0].astype(np.float32), out[1], out[2].astype(np.float32), out[3]

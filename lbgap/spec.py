@@ -8,17 +8,34 @@ import hashlib
 import json
 import math
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lbgap import data as datasets
 
 # Raised by hand when the meaning of the code changes (a corrected training bug), so that old records no longer match.
 SEMANTICS = {"train": 1, "sharpness": 1, "path": 1, "directions": 1}
 
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]  # torch's CPU generator takes 32 bits of a seed
 Count = Annotated[int, Field(ge=1, strict=True)]
+
+
+class _ReadOnly(dict):
+    """A dictionary that stays as it was made; a key is computed from it."""
+
+    def _refuse(self, *_, **__):
+        raise TypeError("a specification cannot be changed; make another with model_copy")
+
+    __setitem__ = __delitem__ = __ior__ = update = pop = popitem = clear = setdefault = _refuse
+
+    def __reduce__(self):
+        return _ReadOnly, (dict(self),)
+
+
+Values = Annotated[dict[str, bool | int | float | str], AfterValidator(_ReadOnly)]
 
 
 class Frozen(BaseModel):
@@ -41,6 +58,10 @@ class Frozen(BaseModel):
         """16 hexadecimal digits of the SHA-256 of the canonical JSON."""
         text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def model_copy(self, *, update: dict[str, Any] | None = None, deep: bool = False) -> Self:
+        """The same value with some fields replaced; validated like any other, and with a key of its own."""
+        return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **(update or {})})
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -100,8 +121,8 @@ class OptimizerSpec(Frozen):
     name: Literal["adam", "sgd"]
     learning_rate: Positive
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    proximal: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: NotNegative = 0.0
+    proximal: NotNegative = 0.0
     inner_steps: Count = 1
 
 
@@ -110,17 +131,20 @@ class Train(Frozen):
 
     ``updates`` is the whole budget; an epoch is one pass over a fresh permutation, its last batch smaller where the batch
     does not divide the set (Keras ``fit``). ``evaluate_every`` (epochs) sets how dense the recorded test curve is; the end
-    is always evaluated. ``start`` warm-starts from another run's weights, with a fresh optimizer.
+    is always evaluated. ``seed`` decides initialisation, data order, augmentation and dropout; ``data_seed``, where it is
+    given, the order of the data in its place, so that runs can share one order. ``start`` warm-starts from another run's
+    weights, with a fresh optimizer.
     """
 
     kind: Literal["train"] = "train"
     data: DataSpec
     model: str
-    options: dict[str, bool | int | float | str] = {}
+    options: Values = _ReadOnly()
     optimizer: OptimizerSpec
     batch_size: Count
     updates: Count
-    seed: Annotated[int, Field(ge=0, strict=True)]
+    seed: Seed
+    data_seed: Seed | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     evaluate_every: Count = 1
     start: "Weights | None" = None
@@ -175,7 +199,7 @@ class Measure(Frozen):
     """One measurement on the weights of one or more runs; ``kind`` is a name in ``lbgap.jobs.MEASURES``."""
 
     kind: Literal["sharpness", "path", "directions"]
-    arguments: dict[str, bool | int | float | str] = {}
+    arguments: Values = _ReadOnly()
     of: tuple[Weights, ...] = Field(min_length=1)
     semantics: int = 0
 

@@ -65,7 +65,7 @@ class Difference:
         return "replicated" if low > self.by else "contradicted" if high < self.by else "inconclusive"
 
     def __str__(self) -> str:
-        return f"A - B {'<' if self.direction == 'below' else '>'} {-self.by if self.direction == 'below' else self.by:g}"
+        return f"A - B {'<' if self.direction == 'below' else '>'} {0 - self.by if self.direction == 'below' else self.by:g}"
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,8 @@ def combine(findings: list[Finding], needed: int) -> Verdict:
 
     A claim holds once enough settings hold, and falls once too many have fallen; settings without records leave it open.
     """
+    if not findings:
+        return "not run"
     count = {v: sum(f.verdict == v for f in findings) for v in ("replicated", "contradicted", "not run")}
     if count["replicated"] >= needed:
         return "replicated"

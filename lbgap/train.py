@@ -1,12 +1,13 @@
 """One training run: a flat loop from initial weights to curves, with the weights of chosen epochs handed out."""
 
-import zlib
+import hashlib
 from collections.abc import Callable, Collection
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lbgap import augment, models
 from lbgap.data import Data, load
@@ -76,9 +77,14 @@ def _train(spec, model, data, device, keep, on_weights, stop_after) -> dict:
     parameters = [p for p in model.parameters() if p.requires_grad]
     origin = [p.detach().clone() for p in parameters]
     opt = optimizer(spec.optimizer, parameters)
-    order = torch.Generator().manual_seed(_stream(spec.seed, "order"))
+    order = torch.Generator().manual_seed(_stream(spec.seed, "order") if spec.data_seed is None else spec.data_seed)
     transform = augment.AUGMENTATIONS.get(spec.data.augment)
     noise = torch.Generator(device).manual_seed(_stream(spec.seed, "augment"))
+    if spec.data.size % spec.batch_size == 1 % spec.batch_size and any(isinstance(m, _BatchNorm) for m in model.modules()):
+        raise ValueError(
+            f"batch_size is {spec.batch_size}; with {spec.data.size} training examples the last batch has 1, of which batch "
+            "norm has no statistics; accepted is one that leaves 0 or at least 2"
+        )
     convolutional = any(isinstance(m, nn.Conv2d) for m in model.modules())
     layout = torch.channels_last if convolutional else torch.contiguous_format
     model.to(memory_format=layout)
@@ -115,12 +121,16 @@ def _train(spec, model, data, device, keep, on_weights, stop_after) -> dict:
             if update == stop_after:
                 return {"loss_at": loss_at}
         mean = float(loss_sum) / seen
-        diverged = not np.isfinite(mean)
+        evaluated = stop_after is None and (epoch % spec.evaluate_every == 0 or epoch == spec.epochs)
+        # losses are taken before their updates: what the last one left shows in the weights, or in the test loss
+        diverged = not (np.isfinite(mean) and all(bool(p.isfinite().all()) for p in parameters))
+        if not diverged and evaluated:
+            test_loss, test_accuracy = loss_and_accuracy(model, data.test.x, data.test.y)
+            diverged = not np.isfinite(test_loss)
         if diverged:
             break
         hand_out(epoch)
-        if stop_after is None and (epoch % spec.evaluate_every == 0 or epoch == spec.epochs):
-            test_loss, test_accuracy = loss_and_accuracy(model, data.test.x, data.test.y)
+        if evaluated:
             for name, value in zip(
                 curve, (epoch, update, mean, 100 * int(correct) / seen, test_loss, test_accuracy), strict=True
             ):
@@ -171,7 +181,8 @@ def _step(spec: Train, model: nn.Module, parameters, opt, x: Tensor, y: Tensor) 
 
 def _stream(seed: int, use: str) -> int:
     """A generator seed for one use of a run's seed, so that data order, augmentation and initialisation are independent."""
-    return (seed << 32) + zlib.crc32(use.encode())
+    # 32 bits, because torch's CPU generator takes the lower 32 of a seed alone
+    return int.from_bytes(hashlib.sha256(f"{use} {seed}".encode()).digest()[:4], "big")
 
 
 def _distance(parameters: list[Tensor], origin: list[Tensor]) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 from torch import nn
 
 from lbgap.measure.objective import Loss
-from lbgap.measure.sharpness import neighbourhood
+from lbgap.measure.sharpness import check_arguments, neighbourhood
 
 
 def directions(
@@ -34,6 +34,7 @@ def directions(
         raise ValueError(f"fraction is {fraction}; accepted is a number between 0 and 1")
     if draws < 1:
         raise ValueError(f"draws is {draws}; accepted is 1 or more")
+    check_arguments(epsilon, "full", iterations, "auto", 0.0, "solution", seed, "box")
     with neighbourhood(model, loss, epsilon, batch_norm=batch_norm) as around:
         found, z = around.climb(np.zeros_like(around.box), "auto", 0.0, iterations)
         contribution = z * (around.gradient + around.evaluate(z)[1]) / 2

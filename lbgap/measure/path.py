@@ -38,8 +38,12 @@ def path(
     """
     if shape not in SHAPES:
         raise ValueError(f"shape is '{shape}'; accepted are {', '.join(SHAPES)}")
-    if batch_norm == "running":
-        raise ValueError("batch_norm is 'running'; accepted on a path are batch, reestimated")
+    if batch_norm not in ("batch", "reestimated"):
+        raise ValueError(f"batch_norm is '{batch_norm}'; accepted on a path are batch, reestimated")
+    if points < 1:
+        raise ValueError(f"points is {points}; accepted is 1 or more")
+    # copies: a state dict shares its memory with the model it was taken from, which may be the one moved here
+    first, second = ({k: v.detach().clone() for k, v in state.items()} for state in (first, second))
     before = {k: v.detach().clone() for k, v in model.state_dict().items()}
     out: dict[str, list[float]] = {"alpha": [float(a) for a in np.linspace(low, high, points)]}
     try:

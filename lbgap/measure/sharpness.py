@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lbgap.evaluate import CHUNK, batch_norm_reading
 from lbgap.measure.objective import Loss, Objective
-from lbgap.measure.subspace import RandomSubspace
+from lbgap.measure.subspace import SCALES, RandomSubspace
 
 SPACES = ("full", "random")
 STARTS = ("solution", "random")
@@ -90,7 +90,7 @@ def sharpness(
     Raises:
         ValueError: a bad argument, or a loss that is not finite at the solution.
     """
-    _check(epsilon, space, iterations, scaling, tolerance, start)
+    check_arguments(epsilon, space, iterations, scaling, tolerance, start, seed, subspace_scale)
     with neighbourhood(model, loss, epsilon, space, p, seed, batch_norm, subspace_scale, data) as around:
         z0 = np.zeros_like(around.box)
         if start == "random":
@@ -184,15 +184,19 @@ def _same(v: Tensor) -> Tensor:
     return v
 
 
-def _check(epsilon, space, iterations, scaling, tolerance, start) -> None:
-    if not epsilon > 0:
+def check_arguments(epsilon, space, iterations, scaling, tolerance, start, seed, subspace_scale) -> None:
+    """Refuse a bad argument of a measure in the box, in one sentence."""
+    choices = (("space", space, SPACES), ("start", start, STARTS), ("subspace_scale", subspace_scale, SCALES))
+    if not 0 < epsilon < np.inf:
         raise ValueError(f"epsilon is {epsilon}; accepted is a number above 0")
-    for name, value, accepted in (("space", space, SPACES), ("start", start, STARTS)):
+    for name, value, accepted in choices:
         if value not in accepted:
             raise ValueError(f"{name} is '{value}'; accepted are {', '.join(accepted)}")
-    if iterations < 1:
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed is {seed}; accepted is an integer from 0")
+    if not isinstance(iterations, int) or iterations < 1:
         raise ValueError(f"iterations is {iterations}; accepted is 1 or more")
-    if tolerance != "scipy" and (isinstance(tolerance, str) or tolerance < 0):
+    if tolerance != "scipy" and (isinstance(tolerance, str) or not 0 <= tolerance < np.inf):
         raise ValueError(f"tolerance is {tolerance!r}; accepted are 'scipy' or a number from 0")
-    if scaling != "auto" and (isinstance(scaling, str) or not scaling > 0):
+    if scaling != "auto" and (isinstance(scaling, str) or not 0 < scaling < np.inf):
         raise ValueError(f"scaling is {scaling!r}; accepted are 'auto' or a number above 0")

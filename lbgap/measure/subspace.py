@@ -42,13 +42,13 @@ class RandomSubspace:
 
     def matvec(self, y: Tensor) -> Tensor:
         """A y: (p,) -> (n,)."""
-        return torch.cat([block @ y for _, block in self._blocks()])
+        return torch.cat([block @ y.to(block.dtype) for _, block in self._blocks()])
 
     def rmatvec(self, v: Tensor) -> Tensor:
         """A^T v: (n,) -> (p,), summed in float64."""
         total = torch.zeros(self.p, dtype=torch.float64, device=self.device)
         for rows, block in self._blocks():
-            total += (v[rows] @ block).double()
+            total += (v[rows].to(block.dtype) @ block).double()
         return total
 
     def pinv(self, v: Tensor) -> Tensor:

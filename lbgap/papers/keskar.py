@@ -45,6 +45,9 @@ ADAM = OptimizerSpec(name="adam", learning_rate=1e-3)
 CONSERVATIVE = {"proximal": 1e-3, "inner_steps": 3}  # appendix E.2
 EPSILONS = {"eps1e-3": 1e-3, "eps5e-4": 5e-4}
 BATCHES = ("SB", "LB")
+# The five trials of F1 differ in their starting points and share one order of the data: a fault of the first version kept
+# the seed from reaching the order, and these runs say what they did. All other runs vary both.
+F1_ORDER = 4113142680
 EPOCHS_SHOWN = (1, 2, 5, 10, 20, 50, 100)  # Figs 5 and 6
 Setups = dict[str, Setup]
 
@@ -90,6 +93,7 @@ def study(settings: PaperSettings) -> Study:
 def _setups(settings: PaperSettings) -> Setups:
     """The networks of a profile, with a re-runner's own settings laid over them."""
     full = {n: _setup(n, DataSpec(name=d), 256, lookup(d).n_train // 10, 100) for n, d in DATA.items()}
+    full["F1"] = full["F1"].changed(data_seed=F1_ORDER)
     setups = {
         "quick": lambda: {
             "F1": _setup("F1", DataSpec(name="digits"), 16, 375, 40).changed(width=128, evaluate_every=4, seeds=3)

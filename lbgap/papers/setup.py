@@ -26,6 +26,7 @@ class Setup:
     width: int | None = None
     batch_norm: bool = True
     evaluate_every: int = 1
+    data_seed: int | None = None
 
     def changed(self, **changes) -> "Setup":
         """The same setup with some fields replaced; None leaves a field as it is."""
@@ -45,6 +46,7 @@ class Setup:
             updates=updates,
             seed=seed,
             evaluate_every=self.evaluate_every,
+            data_seed=self.data_seed,
             start=start,
         )
 

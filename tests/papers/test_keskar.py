@@ -1,0 +1,360 @@
+"""Keskar et al. 2017 as data: facts well-formed, every table and claim there, and the protocol kept in every job."""
+
+import json
+import math
+import re
+
+import pytest
+
+from lbgap import papers
+from lbgap.data import SOURCES
+from lbgap.papers import keskar
+from lbgap.papers.paper import Study
+from lbgap.spec import Measure, Train, job_from_json
+
+TABLES = ("table2", "table3", "table4", "table6", "table7")
+NETWORKS = ("F1", "F2", "C1", "C2", "C3", "C4")
+PROFILES = ("quick", "cpu", "paper")
+CLAIMS = [f"K{i}" for i in range(1, 15)]
+
+
+def study(profile: str, **settings) -> Study:
+    """The study of a profile."""
+    return papers.get("keskar").study(papers.settings("keskar", profile=profile, **settings))
+
+
+def runs(of: Study, only=()) -> list[Train]:
+    """Every run of a study, those that only a measurement names as well."""
+    jobs = of.jobs(only)
+    return list(dict.fromkeys([j for j in jobs if isinstance(j, Train)] + [w.run for j in jobs for w in j.parents]))
+
+
+@pytest.fixture(scope="module", params=PROFILES)
+def any_study(request) -> Study:
+    """Each profile's study in turn."""
+    return study(request.param)
+
+
+# ---------------------------------------------------------------- facts
+
+
+@pytest.mark.parametrize("name", sorted(papers.papers()))
+def test_published_tables_are_well_formed(name):
+    """Of any paper: a row has as many entries as there are columns, an entry is a mean and a deviation."""
+    for table in papers.get(name).facts["tables"].values():
+        assert len(set(table["columns"])) == len(table["columns"])
+        assert table["title"]
+        assert table["unit"]
+        for row in table["rows"].values():
+            assert len(row) == len(table["columns"])
+            for mean, deviation in row:
+                assert math.isfinite(mean)
+                assert deviation >= 0
+
+
+def test_percentages_lie_between_0_and_100():
+    for table in keskar.FACTS["tables"].values():
+        for row in table["rows"].values():
+            for column, (mean, _) in zip(table["columns"], row, strict=True):
+                assert mean > 0
+                assert mean <= 100 or column.startswith("eps")
+
+
+def test_the_facts_are_those_of_every_table_and_claim_of_the_paper():
+    assert tuple(keskar.FACTS["tables"]) == TABLES
+    for name in ("table2", "table3", "table4", "table7"):
+        assert tuple(keskar.FACTS["tables"][name]["rows"]) == NETWORKS
+    assert list(keskar.FACTS["tables"]["table6"]["rows"]) == ["C1", "C2", "C3", "C4"]
+    assert list(keskar.FACTS["claims"]) == CLAIMS
+
+
+def test_table_7_repeats_the_baseline_of_table_2():
+    two, seven = (keskar.FACTS["tables"][t] for t in ("table2", "table7"))
+    at = two["columns"].index("test_SB"), seven["columns"].index("test_SB")
+    for network in NETWORKS:
+        assert two["rows"][network][at[0]][0] == seven["rows"][network][at[1]][0]
+
+
+# ---------------------------------------------------------------- studies
+
+
+@pytest.mark.parametrize("profile", ["cpu", "paper"])
+def test_every_published_number_has_its_cell(profile):
+    tables = {table.name: table for table in study(profile).tables}
+    for name in TABLES:
+        facts, table = keskar.FACTS["tables"][name], tables[name]
+        assert table.number == int(name.removeprefix("table"))
+        cells = {(cell.row, cell.column): cell for cell in table.cells}
+        assert len(cells) == len(table.cells)
+        for row, values in facts["rows"].items():
+            for column, (mean, deviation) in zip(facts["columns"], values, strict=True):
+                cell = cells[row, column]
+                assert (cell.published.mean, cell.published.std) == (mean, deviation)
+                assert cell.quantity or profile != "paper", "the paper's own profile runs every cell"
+                assert bool(cell.quantity) == bool(cell.setting)
+
+
+@pytest.mark.parametrize("profile", ["cpu", "paper"])
+def test_every_claim_is_judged_or_says_why_not(profile):
+    claims = study(profile).claims
+    assert [claim.id for claim in claims] == CLAIMS
+    for claim in claims:
+        assert claim.text == keskar.FACTS["claims"][claim.id]
+        assert bool(claim.settings) != bool(claim.reason)
+        assert len({setting.label for setting in claim.settings}) == len(claim.settings)
+        for setting in claim.settings:
+            seeds = {len(quantity.jobs) for quantity in (setting.a, setting.b) if quantity}
+            assert len(seeds) == 1
+            assert min(seeds) >= 5
+
+
+def test_quick_claims_are_some_of_the_papers():
+    claims = study("quick").claims
+    assert {claim.id for claim in claims} < set(CLAIMS)
+    assert all(claim.settings for claim in claims)
+
+
+def test_jobs_are_there_once_and_are_jobs_again_when_read(any_study):
+    jobs = any_study.jobs()
+    assert jobs
+    assert len({job.key for job in jobs}) == len(jobs)
+    for job in jobs[:: max(1, len(jobs) // 40)]:
+        assert job_from_json(json.loads(json.dumps(job.canonical()))).key == job.key
+
+
+def test_every_group_of_jobs_can_be_asked_for(any_study):
+    everything = set(any_study.jobs())
+    for name, _ in any_study.groups():
+        assert set(any_study.jobs([name])) <= everything
+    assert {job for name, _ in any_study.groups() for job in any_study.jobs([name])} == everything
+
+
+def test_panels_of_figures_are_those_of_their_lines(any_study):
+    assert len({figure.name for figure in any_study.figures}) == len(any_study.figures)
+    for figure in any_study.figures:
+        assert {series.panel for series in figure.series} == {axis.name for axis in figure.panels}
+
+
+def test_quick_needs_nothing_but_digits():
+    assert {run.data.name for run in runs(study("quick"))} == {"digits"}
+
+
+def test_subsets_are_named():
+    """A reduced data set shows in the words beside the number."""
+    for table in study("cpu").tables:
+        for cell in table.cells:
+            for jobs in cell.quantity.jobs if cell.quantity else ():
+                for job in jobs:
+                    spec = job if isinstance(job, Train) else job.of[0].run
+                    if spec.data.n_train:
+                        assert f"{spec.data.n_train:,} images of" in cell.setting
+                    assert f"{spec.epochs} epochs" in cell.setting
+
+
+# ---------------------------------------------------------------- protocol
+
+
+def batches(of: Study) -> dict[str, dict[str, list[Train]]]:
+    """Runs of Table 2 by network and column."""
+    out: dict[str, dict[str, list[Train]]] = {}
+    for cell in next(t for t in of.tables if t.name == "table2").cells:
+        if cell.quantity and cell.column in ("test_SB", "test_LB"):
+            out.setdefault(cell.row, {})[cell.column[-2:]] = [job for (job,) in cell.quantity.jobs]
+    return out
+
+
+def test_small_and_large_batches_differ_in_the_batch_alone(any_study):
+    """Equal epochs, equal rate, equal seeds: the budget differs because a large batch makes fewer updates an epoch."""
+    for pair in batches(any_study).values():
+        for small, large in zip(pair["SB"], pair["LB"], strict=True):
+            assert small.batch_size < large.batch_size
+            assert small.updates == small.epochs * math.ceil(small.data.size / small.batch_size)
+            assert large.updates == large.epochs * math.ceil(large.data.size / large.batch_size)
+            assert small.epochs == large.epochs
+            differing = {name for name in Train.model_fields if getattr(small, name) != getattr(large, name)}
+            assert differing == {"batch_size", "updates"}
+
+
+def test_seeds_are_counted_from_0(any_study):
+    for pair in batches(any_study).values():
+        for of in pair.values():
+            assert [run.seed for run in of] == list(range(len(of)))
+            assert len(of) == (3 if any_study.profile == "quick" else 5)
+
+
+@pytest.mark.parametrize("profile", ["cpu", "paper"])
+def test_the_large_batch_is_a_tenth_of_the_training_set(profile):
+    for pair in batches(study(profile)).values():
+        for run in pair["LB"]:
+            assert run.batch_size == run.data.size // 10
+
+
+def test_the_papers_own_settings():
+    """Section 2 and appendices A and B: whole data sets, batches of 256, ADAM, five seeds."""
+    sets = {"F1": "mnist", "F2": "timit", "C1": "cifar10", "C2": "cifar10", "C3": "cifar100", "C4": "cifar100"}
+    found = batches(study("paper"))
+    assert {network: pair["SB"][0].data.name for network, pair in found.items()} == sets
+    for network, pair in found.items():
+        for run in pair["SB"] + pair["LB"]:
+            assert run.model == f"keskar.{network}"
+            assert run.data.size == SOURCES[sets[network]].n_train
+            assert (run.optimizer.name, run.optimizer.learning_rate) == ("adam", 1e-3)
+            assert run.precision == "float32"
+        assert {run.batch_size for run in pair["SB"]} == {256}
+        assert len(pair["SB"]) == len(pair["LB"]) == 5
+    # 6000 and 5000 are given by the paper; a tenth of TIMIT's 721,329
+    assert [found[n]["LB"][0].batch_size for n in NETWORKS] == [6000, 72132, 5000, 5000, 5000, 5000]
+
+
+def test_f1_is_trained_in_full_wherever_the_records_are_made():
+    """What the processor computes of F1 counts for the paper's own profile: the same jobs."""
+    for table in ("table2", "table3", "table4"):
+        assert set(study("cpu").jobs([f"{table}/F1"])) == set(study("paper").jobs([f"{table}/F1"]))
+
+
+def test_sharpness_tables_ask_for_the_papers_measure():
+    for of in (study("cpu"), study("paper")):
+        trained = batches(of)
+        for name, space in (("table3", "full"), ("table4", "random")):
+            for cell in next(t for t in of.tables if t.name == name).cells:
+                for seed, jobs in enumerate(cell.quantity.jobs if cell.quantity else ()):
+                    (job,) = jobs
+                    assert isinstance(job, Measure)
+                    epsilon = float(re.match("eps([0-9e-]+)", cell.column)[1])
+                    assert job.arguments["epsilon"] == epsilon
+                    assert job.arguments["space"] == space
+                    assert job.arguments["batch_norm"] == ("running" if cell.column.endswith("running") else "batch")
+                    assert job.arguments.get("p", 100) == 100
+                    assert job.arguments.get("iterations", 10) == 10
+                    (at,) = job.of
+                    assert at.epoch == at.run.epochs
+                    assert at.run.seed == seed
+                    assert at.run == trained[cell.row]["SB" if "_SB" in cell.column else "LB"][seed]
+    subspaces = [job.arguments["seed"] for job in study("cpu").jobs(["table4/F1"]) if isinstance(job, Measure)]
+    assert set(subspaces) == set(range(5)), "another subspace for each seed"
+
+
+def test_augmentation_and_the_proximal_term_are_where_they_belong():
+    of = study("paper")
+    plain = runs(of, ["table2", "table3", "table4"])
+    assert {(run.data.augment, run.optimizer.proximal, run.optimizer.inner_steps) for run in plain} == {("none", 0.0, 1)}
+    augmented = runs(of, ["table6"])
+    assert {(run.data.augment, run.optimizer.proximal) for run in augmented} == {("keskar", 0.0)}
+    # appendix E.2: lambda 1e-3, three ADAM iterations a batch, the small batch left plain
+    conservative = runs(of, ["table7"])
+    assert {(run.optimizer.proximal, run.optimizer.inner_steps) for run in conservative if run.batch_size > 256} == {(1e-3, 3)}
+    assert {(run.optimizer.proximal, run.optimizer.inner_steps) for run in conservative if run.batch_size == 256} == {(0.0, 1)}
+    assert {run.data.augment for run in conservative} == {"none"}
+
+
+def test_a_path_joins_a_small_and_a_large_batch_run_of_one_seed():
+    for profile in ("cpu", "paper"):
+        paths = [job for job in study(profile).jobs(["K3"]) if job.kind == "path"]
+        assert paths
+        for job in paths:
+            first, second = job.of
+            assert first.run.batch_size < second.run.batch_size
+            assert first.run.seed == second.run.seed
+            assert (first.epoch, second.epoch) == (first.run.epochs, second.run.epochs)
+
+
+def test_warm_starts_begin_at_a_small_batch_of_the_same_seed():
+    for profile in ("cpu", "paper"):
+        warm = [run for run in runs(study(profile), ["warm_start"]) if run.start]
+        assert warm
+        for run in warm:
+            assert run.start.run.seed == run.seed
+            assert run.start.run.batch_size < run.batch_size
+            assert run.start.run.model == run.model
+            assert 1 <= run.start.epoch <= run.start.run.epochs
+        assert len({run.start.epoch for run in warm}) >= 5
+
+
+# ---------------------------------------------------------------- a re-runner's own settings
+
+
+def test_own_settings_reach_every_run():
+    of = study("quick", small_batch=20, large_batch=300, epochs=7, learning_rate=0.01, seeds=2)
+    for run in runs(of):
+        assert run.batch_size in (20, 300)
+        assert run.epochs == 7
+        assert run.optimizer.learning_rate == 0.01
+        assert run.seed in (0, 1)
+    assert {run.batch_size for run in runs(of)} == {20, 300}
+
+
+def test_a_changed_rate_makes_other_jobs():
+    assert not set(study("quick", learning_rate=0.01).jobs()) & set(study("quick").jobs())
+
+
+def test_fewer_networks_and_seeds_are_some_of_the_same_jobs():
+    everything = set(study("paper").jobs())
+    for settings in ({"networks": ["C1"]}, {"networks": '["F1", "C4"]'}, {"seeds": 2}):
+        some = set(study("paper", **settings).jobs())
+        assert some < everything
+    assert {run.model for run in runs(study("paper", networks=["C2"]))} == {"keskar.C2"}
+    assert set(study("paper", seeds=6).jobs()) > everything
+
+
+@pytest.mark.parametrize(
+    ("profile", "settings", "sentence"),
+    [
+        ("quick", {"networks": ["F9"]}, "networks contains 'F9'; accepted is 'F1'"),
+        ("quick", {"networks": ["C1"]}, "networks contains 'C1'; profile quick accepts F1"),
+        ("cpu", {"networks": []}, "networks is "),
+        ("cpu", {"seeds": 0}, "seeds is 0; accepted is greater than or equal to 1"),
+        ("cpu", {"learning_rate": 0}, "learning_rate is 0; accepted is greater than 0"),
+        ("cpu", {"epochs": 1.5}, "epochs is 1.5; accepted is a valid integer"),
+        ("cpu", {"batch": 3}, "batch is not known to PaperSettings; accepted are profile, seeds, networks, small_batch"),
+        ("quick", {"large_batch": 2000}, "batch_size is 2000; digits with 1438 training examples accepts 1 to 1438"),
+    ],
+)
+def test_settings_that_cannot_be_run_end_in_one_sentence(profile, settings, sentence):
+    with pytest.raises(ValueError) as caught:
+        study(profile, **settings).jobs()
+    assert str(caught.value).startswith(sentence)
+    assert "\n" not in str(caught.value)
+
+
+# ---------------------------------------------------------------- readers
+
+
+def test_the_rise_around_a_solution_is_that_of_a_parabola():
+    """Loss c (alpha - 1)^2: a quarter to either side it has risen by c / 16."""
+    alphas = [-1 + i * 0.125 for i in range(25)]
+    record = {"alpha": alphas, "train_loss": [3 * (a - 1) ** 2 + 0.5 for a in alphas]}
+    claim = next(c for c in study("cpu").claims if c.id == "K3")
+    large, small = claim.settings[0].a.read(record), claim.settings[0].b.read(record)
+    assert large == pytest.approx(3 / 16)
+    # at alpha 0: the mean of 3 (1.25^2) and 3 (0.75^2), less 3
+    assert small == pytest.approx(3 * (1.25**2 + 0.75**2) / 2 - 3)
+
+
+def test_distance_and_peak_are_read_from_the_record():
+    record = {"diverged": False, "distance": {"value": [1.0, 2.5, 4.0]}, "curve": {"test_accuracy": [90.0, 97.0, 96.0]}}
+    record["final"] = {"test": {"batch": {"accuracy": 96.0}}}
+    claims = {c.id: c for c in study("cpu").claims}
+    assert claims["K9"].settings[0].a.read(record) == 4.0
+    assert claims["K2"].settings[0].a.read(record) == 97.0
+    assert claims["K2"].settings[0].b.read(record) == 96.0
+
+
+def test_a_trend_is_the_rank_correlation_over_the_records_of_one_seed():
+    claims = {c.id: c for c in study("cpu").claims}
+    accuracy, sharpness = claims["K7"].settings
+    n = len(accuracy.a.jobs[0])
+    falling = [{"diverged": False, "final": {"test": {"batch": {"accuracy": 99.0 - i}}}} for i in range(n)]
+    assert accuracy.a.read(*falling) == pytest.approx(-1)
+    assert accuracy.a.read(*reversed(falling)) == pytest.approx(1)
+    assert sharpness.a.read(*({"value": float(i**3)} for i in range(n))) == pytest.approx(1)
+    sizes = [job.batch_size for job in accuracy.a.jobs[0]]
+    assert sizes == sorted(set(sizes))
+
+
+@pytest.mark.parametrize("rise", [0.0, 2.0])
+def test_a_solution_that_is_flat_everywhere_has_no_share_of_its_rise(rise):
+    """K6 divides by the largest rise, which is 0 where the search found nothing."""
+    claim = next(c for c in study("cpu").claims if c.id == "K6")
+    record = {"largest": rise, "steep": rise / 4, "rest": rise / 2, "random": rise / 8, "loss": 1.0}
+    shares = [setting.a.read(record) for setting in claim.settings[:2]]
+    assert shares == [0.125, 0.25] if rise else all(map(math.isnan, shares))

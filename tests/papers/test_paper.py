@@ -1,0 +1,174 @@
+"""The shared description of a paper: which jobs a study needs and in which order, settings as they arrive, discovery."""
+
+import math
+
+import pytest
+from conftest import digits_run
+
+from lbgap import papers
+from lbgap.papers.paper import Axis, Cell, Claim, Figure, Published, Quantity, Series, Setting, Settings, Study, Table, dig
+from lbgap.stats import Difference
+
+
+def runs(batch_size: int, seeds: int = 3):
+    """One run a seed."""
+    return tuple((digits_run(batch_size, seed),) for seed in range(seeds))
+
+
+def first(results) -> float:
+    """Any reader: nothing is read here."""
+    return 0.0
+
+
+def study() -> Study:
+    """Rows a and b of a table, a figure of one run, a claim that compares the two with a third, more seeds than the rest."""
+    cells = (
+        Cell("a", "x", Published(1.0), Quantity(runs(100), first)),
+        Cell("a", "y", None, Quantity(runs(200), first)),
+        Cell("b", "x", Published(1.0, 0.1), Quantity(runs(300), first)),
+        Cell("c", "x", Published(2.0), None),
+    )
+    axis = Axis("p", "x", "y")
+    figure = Figure("fig", "", (axis,), (Series("p", "line", runs(200), lambda r: []),))
+    claim = Claim("T1", "", (Setting("s", Difference("below"), Quantity(runs(100, 4), first), Quantity(runs(400, 4), first)),))
+    return Study("toy", "cpu", (Table("tab", "", "", cells),), (figure,), (claim, Claim("T2", "", reason="none")))
+
+
+def batches(jobs) -> list[tuple[int, int]]:
+    """Seed and batch size of each job, in order."""
+    return [(job.seed, job.batch_size) for job in jobs]
+
+
+def test_jobs_come_once_and_seed_by_seed():
+    """A sweep that is cut short has whole rounds: no job of a seed comes before all those of the seeds below."""
+    seeds = [seed for seed, _ in batches(study().jobs())]
+    assert seeds == sorted(seeds)
+    assert sorted(batches(study().jobs())) == [
+        (s, b) for s in range(4) for b in (100, 200, 300, 400) if s < 3 or b in (100, 400)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("only", "wanted"),
+    [(["tab"], {100, 200, 300}), (["tab/a"], {100, 200}), (["fig"], {200}), (["tab/b", "fig"], {200, 300}), (["T2"], set())],
+)
+def test_only_some_jobs(only, wanted):
+    assert set(batches(study().jobs(only))) == {(seed, b) for seed in range(3) for b in wanted}
+
+
+def test_a_claim_needs_both_sides():
+    assert set(batches(study().jobs(["T1"]))) == {(seed, b) for seed in range(4) for b in (100, 400)}
+
+
+@pytest.mark.parametrize("name", ["table2", "tab/c", "T3", ""])
+def test_an_unknown_name_is_refused(name):
+    with pytest.raises(ValueError, match=f"^only is '{name}'; accepted are tab, tab/a, tab/b, fig, T1, T2$"):
+        study().jobs([name])
+
+
+# ---------------------------------------------------------------- readers
+
+
+def test_dig_reads_one_field_and_nan_of_a_diverged_run():
+    results = {"diverged": False, "final": {"test": {"batch": {"accuracy": 97}}}, "value": "inf"}
+    assert dig("final.test.batch.accuracy")(results) == 97.0
+    assert dig("value")(results) == math.inf
+    assert math.isnan(dig("final.test.batch.accuracy")({"diverged": True}))
+    with pytest.raises(KeyError):
+        dig("final.train.batch.accuracy")(results)
+
+
+# ---------------------------------------------------------------- settings
+
+
+class ToySettings(Settings):
+    """Something to set beside the profile."""
+
+    networks: tuple[str, ...] | None = None
+    rate: float | None = None
+
+
+def test_settings_arrive_as_strings_and_numbers():
+    written = ToySettings(profile="cpu", networks='["a", "b"]', rate="1e-3", seeds="3")
+    assert written == ToySettings(profile="cpu", networks=["a", "b"], rate=0.001, seeds=3)
+    assert written.networks == ("a", "b")
+
+
+def test_none_is_as_good_as_absent():
+    assert ToySettings(profile="cpu", networks=None, seeds=None) == ToySettings(profile="cpu")
+
+
+@pytest.mark.parametrize(
+    ("values", "own"),
+    [({}, False), ({"networks": ["a"]}, False), ({"seeds": 2}, False), ({"rate": 0.1}, True), ({"seeds": 2, "rate": 1}, True)],
+)
+def test_settings_are_ones_own_when_they_change_a_run(values, own):
+    assert ToySettings(profile="paper", **values).own is own
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"profile": "fast"}, "profile is 'fast'; accepted is 'quick', 'cpu' or 'paper'"),
+        ({"profile": "cpu", "rat": 3}, "rat is not known to ToySettings; accepted are profile, seeds, networks, rate"),
+        ({"profile": "cpu", "rate": "quick"}, "rate is 'quick'; accepted is a valid number"),
+        ({"seeds": 3}, "profile is missing; ToySettings needs it"),
+    ],
+)
+def test_bad_settings_end_in_one_sentence(values, sentence):
+    with pytest.raises(ValueError) as caught:
+        ToySettings(**values)
+    assert str(caught.value).startswith(sentence)
+    assert "\n" not in str(caught.value)
+
+
+# ---------------------------------------------------------------- discovery
+
+MODULE = """
+from lbgap.papers.paper import Settings, Study
+
+PROFILES = ("cpu",)
+PaperSettings = Settings
+
+
+def study(settings):
+    return Study("{name}", settings.profile)
+"""
+
+
+@pytest.fixture
+def extra(tmp_path, monkeypatch):
+    """A folder with one paper."""
+    folder = tmp_path / "more"
+    folder.mkdir()
+    (folder / "discovered.py").write_text(MODULE.format(name="discovered"))
+    (folder / "discovered.yaml").write_text("claims: {D1: something}\n")
+    (folder / "notes.py").write_text("raise AssertionError('a module without facts is no paper')\n")
+    monkeypatch.setenv("LBGAP_PAPERS", str(folder))
+    return folder
+
+
+def test_papers_are_discovered(extra, monkeypatch):
+    assert set(papers.papers()) == {"keskar", "discovered"}
+    found = papers.get("discovered")
+    assert found.facts == {"claims": {"D1": "something"}}
+    assert found.profiles == ("cpu",)
+    assert found.study(papers.settings("discovered", profile="cpu")) == Study("discovered", "cpu")
+    monkeypatch.delenv("LBGAP_PAPERS")
+    assert "discovered" not in papers.papers()
+
+
+def test_a_paper_without_the_profile_says_which_it_has(extra):
+    with pytest.raises(ValueError, match="^profile is 'paper'; discovered accepts cpu$"):
+        papers.settings("discovered", profile="paper")
+
+
+def test_an_unknown_paper_is_refused():
+    with pytest.raises(ValueError, match="^paper is 'keskr'; accepted are .*keskar"):
+        papers.get("keskr")
+
+
+def test_a_folder_that_is_not_there_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("LBGAP_PAPERS", str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match="^LBGAP_PAPERS is .*nowhere; accepted is a folder of papers$"):
+        papers.papers()

@@ -1,0 +1,361 @@
+"""What a notebook calls: parameters are refused in one sentence, committed records are read and never made, prose is filled."""
+
+import html
+import json
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from IPython.display import HTML, Markdown
+from test_report import HUGE, LARGE, NAN, SMALL, put, run, toy
+
+from lbgap import chapter as pages
+from lbgap import papers, sweep, train
+from lbgap.chapter import Chapter, ParameterError
+from lbgap.papers.paper import Paper, Settings
+from lbgap.records import Store
+
+
+@pytest.fixture
+def shown(monkeypatch) -> list[str]:
+    """What a page displays: the text of each piece, tags taken out, and figures as their titles."""
+    out: list[str] = []
+
+    def display(what) -> None:
+        assert isinstance(what, HTML | Markdown)
+        out.append(html.unescape(re.sub("<[^>]*>", " ", what.data)))
+
+    def show() -> None:
+        out.append("figure: " + ", ".join(ax.get_title() for ax in plt.gcf().axes))
+        plt.close("all")
+
+    monkeypatch.setattr(pages, "display", display)
+    monkeypatch.setattr(plt, "show", show)
+    return out
+
+
+@pytest.fixture
+def results(store, monkeypatch) -> Store:
+    """The store that pages read."""
+    monkeypatch.setenv("LBGAP_RESULTS", str(store.folder))
+    return store
+
+
+@pytest.fixture
+def page(results, monkeypatch):
+    """Start a page of the toy paper of test_report.py."""
+    of = Paper("chaptered", {}, Settings, lambda s: toy(s.profile), ("quick", "cpu", "paper"))
+    monkeypatch.setattr(papers, "papers", lambda: {of.name: of})
+    return lambda **parameters: Chapter(of.name, parameters)
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Nothing may be run."""
+
+    def never(*args, **kwargs):
+        raise AssertionError("a page of committed records trains nothing")
+
+    for module in (sweep, train):
+        monkeypatch.setattr(module, "run", never)
+
+
+# ---------------------------------------------------------------- parameters
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        (
+            {"profil": "quick"},
+            "profil is not a parameter of this chapter; accepted are profile, minutes, workers, seeds, networks",
+        ),
+        ({"profile": "quick", "sedes": 3}, "sedes is not a parameter of this chapter; accepted are profile, "),
+        ({"profile": "fast"}, "profile is 'fast'; accepted are committed, quick, cpu, paper"),
+        ({"profile": 3}, "profile is 3; accepted are committed, quick, cpu, paper"),
+        ({"profile": "quick", "seeds": -1}, "seeds is -1; accepted is greater than or equal to 1"),
+        ({"profile": "quick", "seeds": "many"}, "seeds is 'many'; accepted is a valid integer"),
+        ({"profile": "cpu", "networks": '["F9"]'}, "networks contains 'F9'; accepted is 'F1', 'F2'"),
+        ({"profile": "quick", "networks": ["C1"]}, "networks contains 'C1'; profile quick accepts F1"),
+        (
+            {"profile": "quick", "large_batch": 10**6},
+            "batch_size is 1000000; digits with 1438 training examples accepts 1 to 1438",
+        ),
+        ({"profile": "quick", "learning_rate": -0.1}, "learning_rate is -0.1; accepted is greater than 0"),
+        ({"profile": "quick", "epochs": 0}, "epochs is 0; accepted is greater than or equal to 1"),
+        ({"profile": "quick", "minutes": 0}, "minutes is 0; accepted is a number above 0"),
+        ({"profile": "quick", "minutes": "ten"}, "minutes is 'ten'; accepted is a number above 0"),
+        ({"profile": "quick", "workers": 0}, "workers is 0; accepted is 1 or more"),
+        ({"profile": "quick", "workers": 1.5}, "workers is 1.5; accepted is 1 or more"),
+        ({"seeds": 3}, "seeds is 3; profile 'committed' only reads records and accepts no setting"),
+        ({"profile": "committed", "networks": ["F1"]}, "networks is ['F1']; profile 'committed' only reads records"),
+    ],
+)
+def test_a_bad_parameter_ends_in_one_sentence(results, untrained, parameters, sentence):
+    with pytest.raises(ParameterError) as caught:
+        Chapter("keskar", parameters)
+    assert str(caught.value).startswith(sentence)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+    assert not results.folder.exists()
+
+
+def test_a_notebook_shows_the_sentence_without_a_traceback():
+    error = ParameterError("seeds is -1; accepted is 1 or more")
+    assert error._render_traceback_() == ["ParameterError: seeds is -1; accepted is 1 or more"]
+
+
+def test_values_that_arrive_as_strings_are_read():
+    """papermill -p networks '["F1"]' and a YAML file's 1e-3 are strings."""
+    written = Chapter("keskar", {"profile": "quick", "networks": '["F1"]', "learning_rate": "1e-2", "seeds": "2"})
+    typed = Chapter("keskar", {"profile": "quick", "networks": ["F1"], "learning_rate": 0.01, "seeds": 2})
+    assert [job.key for job in written.study.jobs()] == [job.key for job in typed.study.jobs()]
+    assert {job.optimizer.learning_rate for job in written.study.jobs() if job.kind == "train"} == {0.01}
+    assert written.own
+
+
+def test_what_is_no_plain_value_of_the_notebook_is_no_parameter():
+    """globals() of a notebook: modules, functions, IPython's own names, and None for what is left to the profile."""
+    namespace = {"__name__": "__main__", "_": 3, "_i1": "x", "In": ["x"], "Out": {1: 2}, "Chapter": Chapter, "json": json}
+    assert Chapter("keskar", namespace | {"seeds": None, "profile": None}).profile == "committed"
+    assert Chapter("keskar", namespace | {"profile": "quick", "seeds": None}).study.profile == "quick"
+
+
+def test_settings_that_change_no_run_are_not_ones_own():
+    assert not Chapter("keskar", {"profile": "paper", "networks": ["C1"], "seeds": 2}).own
+    assert Chapter("keskar", {"profile": "paper", "epochs": 3}).own
+
+
+# ---------------------------------------------------------------- committed records
+
+
+def test_a_committed_page_of_keskar_trains_nothing_and_says_so(results, untrained, shown):
+    chapter = Chapter("keskar", {})
+    assert chapter.study is None
+    chapter.box()
+    assert "14 not run (of 14 claims)" in shown[-1]
+    assert re.search(r"Records:\W+0 of \d+ jobs", shown[-1])
+    chapter.verdicts()
+    for claim in (f"K{i}" for i in range(1, 15)):
+        assert re.search(rf"\b{claim}\b", shown[-1])
+    for table in ("table2", "table3", "table4", "table6", "table7", "ruler"):
+        before = len(shown)
+        chapter.table(table)
+        text = " ".join(shown[before:])
+        assert "Not run" in text
+        assert f"python -m lbgap run keskar --profile paper --only {table}" in text
+    for figure in ("curves", "distance", "paths", "batch_sweep", "along", "warm_start"):
+        chapter.figure(figure)
+        assert f"--only {figure}" in shown[-1]
+        before = len(shown)
+        chapter.figure_numbers(figure)
+        assert len(shown) == before
+    chapter.live()
+    assert "Nothing was trained" in shown[-1]
+    chapter.live_figure("curves")
+    assert not results.folder.exists()
+
+
+def test_published_numbers_stand_in_the_table(results, shown):
+    Chapter("keskar", {}).table("table2")
+    assert "98.03 ± 0.07" in shown[0]
+    assert "97.81 ± 0.07" in shown[0]
+
+
+def test_a_table_shows_published_and_recorded_numbers(page, results, shown):
+    put(results, SMALL, [90.0, 92.0, 94.0])
+    put(results, LARGE, [80.0, 82.0, NAN])
+    page().table("tab")
+    text = " ".join(shown)
+    assert "Table 2 of the paper" in text
+    assert "98.00 ± 0.10" in text
+    assert "92.00 ± 2.00" in text
+    assert "81.00 ± 1.41 (1 diverged)" in text  # deviations -1 and 1: the root of 2
+    assert "profile cpu, digits" in text
+    assert re.search(r"Not run: b, c\.", text)
+
+
+def test_a_row_that_diverged_is_not_called_not_run(page, results, shown):
+    put(results, HUGE, [NAN] * 5)
+    page().table("tab")
+    text = " ".join(shown)
+    assert "(5 diverged)" in text
+    assert re.search(r"Not run: a, c\.", text)
+
+
+def test_a_figure_is_drawn_from_records_with_its_numbers(page, results, shown):
+    put(results, SMALL, [90.0, 91.0])
+    page().figure("fig")
+    assert shown == ["figure: left"]
+    page().figure_numbers("fig")
+    # seeds 0 and 1 begin at 2 and 3 and end at 1 and 2
+    assert re.search(r"left\s+SB\s+2\s+1\s+2\.5\s+2\s+1\.5\b", " ".join(shown[1].split()))
+    assert "cpu" in shown[1]
+    assert "chaptered-fig.csv" in shown[2]
+
+
+@pytest.mark.parametrize("show", ["table", "figure", "figure_numbers"])
+def test_a_misspelt_name_is_refused(page, shown, show):
+    with pytest.raises(ValueError, match="figg"):
+        getattr(page(), show)("figg")
+
+
+def test_verdicts_show_effect_interval_n_and_profile(page, results, shown):
+    put(results, SMALL, [90.0] * 5)
+    put(results, LARGE, [89.0, 89.1, 88.9, 89.05, 88.95])
+    page().verdicts()
+    text = " ".join(shown[0].split())
+    # the interval of test_report.py's closed form: -1 -+ 0.0982
+    assert re.search(r"T1 LB below SB replicated -1 \[-1\.1, -0\.902\] a: LB - SB 5 cpu", text)
+    assert re.search(r"T3 nobody runs this no code for it not run – 0 –", text)
+    page().box()
+    assert "1 replicated" in shown[1]
+    assert re.search(r"10 of 30 jobs", shown[1])
+    assert "made up" in shown[1]
+
+
+# ---------------------------------------------------------------- prose
+
+
+def test_prose_is_filled_from_records(page, results, shown):
+    put(results, SMALL, [90.0, 90.0, 90.0, 90.0, 90.0])
+    put(results, LARGE, [89.0, 89.1, 88.9, 89.05, 88.95])
+    page().prose(
+        "SB {tab:a:SB} (published {tab:a:SB:published}), huge {tab:b:XB}; T1 is {T1}: {T1:effect}; "
+        "T3 {T3}; {cite:p}`keskar2017`"
+    )
+    assert shown == [
+        "SB 90.00 ± 0.00 (published 98.00 ± 0.10), huge (not run); T1 is **replicated**: -1 [-1.1, -0.902]; "
+        "T3 **not run**; {cite:p}`keskar2017`"
+    ]
+
+
+def test_prose_without_records_says_not_run(page, shown):
+    page().prose("{tab:a:SB} {T1} {T1:effect}")
+    assert shown == ["(not run) **not run** –"]
+
+
+@pytest.mark.parametrize(
+    "name", ["T9", "tabb:a:SB", "tab:z:SB", "tab:a:XB", "tab:a:SB:publishd", "T1:efect", "tab:a", "tab", "T1:effect:more"]
+)
+def test_prose_that_asks_for_what_is_not_there_is_refused(page, shown, name):
+    with pytest.raises(ValueError, match=re.escape(name.split(":")[0])) as caught:
+        page().prose(f"The number is {{{name}}}.")
+    assert "\n" not in str(caught.value)
+    assert shown == []
+
+
+def test_an_edited_record_is_never_shown(page, results, shown):
+    put(results, SMALL, [90.0] * 5)
+    put(results, LARGE, [89.0] * 5)
+    path = results.path(run(SMALL, 3).key)
+    path.write_text(path.read_text().replace("90.0", "99.0"))
+    chapter = page()
+    for show in (
+        chapter.verdicts,
+        chapter.box,
+        lambda: chapter.table("tab"),
+        lambda: chapter.figure("fig"),
+        lambda: chapter.prose("{tab:a:SB}"),
+        lambda: pages.front_page("chaptered"),
+        lambda: pages.status_page("chaptered"),
+    ):
+        with pytest.raises(ValueError, match=f"{path} was edited"):
+            show()
+    assert shown == []
+
+
+# ---------------------------------------------------------------- this run
+
+
+@pytest.fixture
+def here(monkeypatch) -> list[int]:
+    """Sweeps run in this process; the number of jobs of each is noted."""
+    real, noted = sweep.run, []
+
+    def run_here(jobs, store, cache, minutes=None, workers=1, **rest):
+        outcome = real(jobs, store, cache, minutes, 0, **rest)
+        noted.append(outcome.done)
+        return outcome
+
+    monkeypatch.setattr(sweep, "run", run_here)
+    return noted
+
+
+def test_a_live_page_runs_what_is_missing_shows_it_and_keeps_it_apart(results, shown, here, tmp_path):
+    parameters = {"profile": "quick", "seeds": 1, "epochs": 1, "workers": 1}
+    chapter = Chapter("keskar", parameters)
+    chapter.live()
+    assert here == [len(chapter.study.jobs())]
+    assert shown[0].startswith("**Live: yours.**")
+    assert f"{here[0]} jobs were run" in shown[0]
+    assert not results.folder.exists(), "own settings and quick runs are never among the committed records"
+    scratch = Store(tmp_path / "cache" / "scratch")
+    run_, *_ = [job for job in chapter.study.jobs() if job.kind == "train"]
+    accuracy = scratch.get(run_).results["final"]["test"]["batch"]["accuracy"]
+    text = " ".join(shown)
+    assert f"{accuracy:.2f}" in text
+    assert "98.03" not in text, "published numbers of other data do not stand beside a demonstration"
+    assert not re.search("replicated|contradicted|inconclusive", text)
+    (log,) = (tmp_path / "cache" / "logs").iterdir()
+    assert f"{here[0]}/{here[0]}" in log.read_text()
+    assert log.name in shown[0]
+    chapter.live_figure("curves")
+    assert shown[-1] == "figure: F1, training loss, F1, test accuracy"
+    # a second page finds everything done
+    Chapter("keskar", parameters).live()
+    assert here[1] == 0
+    # and the committed page knows nothing of it
+    Chapter("keskar", {}).table("table2")
+    assert f"{accuracy:.2f}" not in shown[-2] + shown[-1]
+
+
+def test_a_page_says_when_jobs_fail(shown, here):
+    with pytest.raises(RuntimeError, match="jobs failed: data set 'mnist' not found at "):
+        Chapter("keskar", {"profile": "cpu", "networks": ["F1"], "epochs": 1, "seeds": 1}).live()
+
+
+# ---------------------------------------------------------------- pages of all papers
+
+
+def test_the_front_page_and_the_state_are_those_of_the_records(page, results, shown):
+    put(results, SMALL, [90.0] * 5)
+    put(results, LARGE, [89.0, 89.1, 88.9, 89.05, 88.95])
+    pages.front_page()
+    assert re.search(r"chaptered T1 LB below SB replicated", " ".join(shown[0].split()))
+    pages.status_page()
+    text = " ".join(shown[1].split())
+    assert "chaptered cpu tab 10 5 " in text
+    assert "chaptered paper tab 0 15 " in text
+    assert "quick" not in text
+
+
+def test_pages_of_a_paper_that_has_some_of_the_profiles(results, monkeypatch, shown):
+    """It need not have a profile for a GPU, nor one whose records are committed."""
+    for profiles in (("quick", "cpu"), ("quick",)):
+        of = Paper(f"pages-of-{len(profiles)}", {}, Settings, lambda s: toy(s.profile), profiles)
+        monkeypatch.setattr(papers, "papers", lambda of=of: {of.name: of})
+        pages.front_page()
+        pages.status_page()
+        chapter = Chapter(of.name, {})
+        chapter.verdicts()
+        chapter.box()
+    of = Paper("pages-of-cpu", {}, Settings, lambda s: toy(s.profile), ("cpu",))
+    monkeypatch.setattr(papers, "papers", lambda: {of.name: of})
+    Chapter(of.name, {}).table("tab")
+    assert "python -m lbgap run pages-of-cpu --profile cpu --only tab" in " ".join(shown)
+
+
+def test_numbers_are_exported_as_csv(page, results, tmp_path):
+    put(results, SMALL, [90.0, 92.0, 94.0])
+    folder = tmp_path / "csv"
+    folder.mkdir()
+    names = pages.export_csv(folder)
+    assert sorted(names) == sorted(p.name for p in folder.iterdir())
+    assert sorted(names) == ["chaptered-fig.csv", "chaptered-ratios.csv", "chaptered-tab.csv"]
+    table = pd.read_csv(Path(folder) / "chaptered-tab.csv")
+    (line,) = table[(table["row"] == "a") & (table["column"] == "SB")].to_dict("records")
+    assert (line["mean"], line["std"], line["n"], line["published"]) == (92.0, 2.0, 3, 98.0)
+    assert pd.read_csv(folder / "chaptered-fig.csv")["y"].tolist() == [2.0, 1.0, 3.0, 2.0, 4.0, 3.0]

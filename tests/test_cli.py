@@ -1,0 +1,268 @@
+"""The command line: exit codes, sentences, machine-readable output, and a dry run that runs nothing."""
+
+import json
+import re
+import sys
+from dataclasses import replace
+
+import pytest
+from conftest import digits_run
+
+from lbgap import cli, cost, papers, sweep
+from lbgap.jobs import execute
+from lbgap.records import Store
+
+
+@pytest.fixture
+def lbgap(monkeypatch, capsys):
+    """Run the command line in this process; gives exit code, output and errors."""
+
+    def call(*arguments: str):
+        monkeypatch.setattr(sys, "argv", ["lbgap", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code or 0, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def results(store, monkeypatch) -> Store:
+    """The store that commands work on."""
+    monkeypatch.setenv("LBGAP_RESULTS", str(store.folder))
+    return store
+
+
+@pytest.fixture
+def recorded(results, cache):
+    """Two runs in the store."""
+    return [results.put(execute(digits_run(seed=seed, epochs=5), cache, "cpu")) for seed in range(2)]
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("run keskr --profile cpu", "paper is 'keskr'; accepted are "),
+        ("run keskar --profile fast", "profile is 'fast'; accepted is 'quick', 'cpu' or 'paper'"),
+        ("run keskar --profile cpu --only table9", "only is 'table9'; accepted are table2, table2/F1, "),
+        ("run keskar --profile cpu --networks F9", "networks contains 'F9'; accepted is 'F1'"),
+        ("run keskar --profile quick --networks C1", "networks contains 'C1'; profile quick accepts F1"),
+        ("run keskar --profile cpu --seeds 0", "seeds is 0; accepted is greater than or equal to 1"),
+        ("run keskar --profile cpu --minutes 0", "minutes is 0; accepted is a number above 0"),
+        ("run keskar --profile cpu --minutes nan", "minutes is nan; accepted is a number above 0"),
+        ("status keskr", "paper is 'keskr'; accepted are "),
+        ("verdicts keskr", "paper is 'keskr'; accepted are "),
+        ("verify --sample 0", "sample is 0; accepted is 1 or more"),
+        ("records merge nowhere.jsonl", "file is nowhere.jsonl; accepted is a file that 'records pack' wrote"),
+        ("data --fetch timit", "fetch is 'timit'; accepted are mnist, cifar10, cifar100"),
+    ],
+)
+def test_bad_input_ends_in_one_sentence_and_code_2(lbgap, results, arguments, sentence):
+    code, out, errors = lbgap(*arguments.split())
+    assert code == 2
+    assert out == ""
+    assert errors.startswith(f"lbgap: {sentence}")
+    assert errors.count("\n") == 1
+    assert not results.folder.exists()
+
+
+@pytest.mark.parametrize("arguments", ["run keskar", "run keskar --profile cpu --workers 0", "walk", "status --jsn", "records"])
+def test_what_is_no_command_ends_in_code_2(lbgap, arguments):
+    code, out, errors = lbgap(*arguments.split())
+    assert code == 2
+    assert "Traceback" not in out + errors
+
+
+def test_a_folder_of_papers_that_is_not_there_is_named(lbgap, monkeypatch, tmp_path):
+    monkeypatch.setenv("LBGAP_PAPERS", str(tmp_path / "nowhere"))
+    code, _, errors = lbgap("status")
+    assert code == 2
+    assert errors == f"lbgap: LBGAP_PAPERS is {tmp_path / 'nowhere'}; accepted is a folder of papers\n"
+
+
+def test_a_broken_record_is_named(lbgap, recorded, results):
+    path = results.path(recorded[0].key)
+    path.write_text(path.read_text()[:100])
+    code, _, errors = lbgap("verify")
+    assert code == 2
+    assert errors.startswith(f"lbgap: record {path} is truncated")
+
+
+# ---------------------------------------------------------------- run
+
+
+def test_a_dry_run_lists_jobs_count_operations_and_time_and_runs_nothing(lbgap, results, monkeypatch, tmp_path):
+    monkeypatch.setattr(sweep, "run", None)
+    code, out, errors = lbgap("run", "keskar", "--profile", "quick", "--dry-run", "--workers", "2")
+    assert (code, errors) == (0, "")
+    jobs = papers.get("keskar").study(papers.settings("keskar", profile="quick")).jobs()
+    *lines, last = out.splitlines()
+    assert {line.split()[0] for line in lines} == {job.key for job in jobs}
+    assert len(lines) == len(jobs)
+    for job, line in {job: line for job in jobs for line in lines if line.startswith(job.key)}.items():
+        assert job.kind in line
+        assert "digits" in line
+        assert f"{cost.operations(job):.2e} operations" in line
+    assert last.startswith(f"{len(jobs)} jobs to run, for {len(jobs)} of profile quick")
+    total = float(re.search(r"; ([0-9.e+]+) operations;", last)[1])
+    assert total == pytest.approx(sum(map(cost.operations, jobs)), rel=5e-3)
+    seconds = sum(cost.seconds(job) for job in jobs)
+    assert f"about {cost.in_words(seconds)} on one CPU thread, {cost.in_words(seconds / 2)} with --workers 2" in last
+    assert not results.folder.exists()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_dry_run_of_every_profile_and_part(lbgap, results):
+    for profile, only in (("cpu", "table2/F1"), ("paper", "K3"), ("cpu", "batch_sweep")):
+        jobs = papers.get("keskar").study(papers.settings("keskar", profile=profile)).jobs([only])
+        code, out, _ = lbgap("run", "keskar", "--profile", profile, "--only", only, "--dry-run")
+        assert code == 0
+        listed = {line.split()[0] for line in out.splitlines()[:-1]}
+        parents = {w.run.key for job in jobs for w in job.parents}
+        assert {job.key for job in jobs} <= listed <= {job.key for job in jobs} | parents
+        assert f"{len(listed)} jobs to run, for {len(jobs)} of profile {profile}" in out
+
+
+def test_a_run_records_and_a_second_finds_nothing_to_do(lbgap, results, monkeypatch):
+    real = sweep.run
+    monkeypatch.setattr(sweep, "run", lambda jobs, store, minutes, workers: real(jobs, store, workers=0))
+    command = ("run", "keskar", "--profile", "quick", "--only", "K9", "--seeds", "1")
+    code, out, _ = lbgap(*command)
+    assert code == 0
+    assert out.startswith("2 done, 0 left, 0 failed")
+    assert {record.job.batch_size for record in results} == {16, 375}
+    assert lbgap(*command)[1].startswith("0 done, 0 left, 0 failed")
+    assert "0 jobs to run, for 2 of profile quick" in lbgap(*command, "--dry-run")[1]
+
+
+def test_a_failed_job_makes_the_exit_code_1(lbgap, results, monkeypatch):
+    real = sweep.run
+    monkeypatch.setattr(sweep, "run", lambda jobs, store, minutes, workers: real(jobs, store, workers=0))
+    code, out, errors = lbgap("run", "keskar", "--profile", "cpu", "--only", "table2/F1", "--seeds", "1")
+    assert code == 1
+    assert "0 done, 0 left, 2 failed" in out
+    assert "data set 'mnist' not found" in errors
+
+
+# ---------------------------------------------------------------- status and verdicts
+
+
+def test_status_is_json(lbgap, results):
+    code, out, _ = lbgap("status", "keskar", "--json")
+    assert code == 0
+    rows = json.loads(out)
+    assert all({"paper", "profile", "table", "done", "missing"} <= set(row) for row in rows)
+    assert {row["paper"] for row in rows} == {"keskar"}
+    assert {row["profile"] for row in rows} == {"quick", "cpu", "paper"}
+    assert all(row["done"] == 0 and isinstance(row["missing"], int) for row in rows)
+    for row in rows[:3]:
+        study = papers.get("keskar").study(papers.settings("keskar", profile=row["profile"]))
+        assert row["missing"] == len(study.jobs([row["table"]]))
+    assert json.loads(lbgap("status", "--json")[1]) == rows
+
+
+def test_status_in_words_has_a_line_for_each(lbgap, results):
+    rows = json.loads(lbgap("status", "keskar", "--json")[1])
+    code, out, _ = lbgap("status", "keskar")
+    assert code == 0
+    lines = out.splitlines()
+    assert len(lines) == len(rows)
+    for row, line in zip(rows, lines, strict=True):
+        assert line.split()[:5] == ["keskar", row["profile"], row["table"], "0", "done"]
+        assert f"{row['missing']} missing" in line
+
+
+def test_verdicts_are_json(lbgap, results):
+    code, out, _ = lbgap("verdicts", "keskar", "--json")
+    assert code == 0
+    rows = json.loads(out)
+    assert [row["id"] for row in rows] == [f"K{i}" for i in range(1, 15)]
+    assert all({"id", "paper", "verdict", "profile", "n", "effect", "interval"} <= set(row) for row in rows)
+    assert {(row["verdict"], row["n"], row["effect"], row["interval"]) for row in rows} == {("not run", 0, None, None)}
+    assert all(row["reason"] for row in rows)
+
+
+def test_verdicts_in_words_have_a_line_for_each(lbgap, results):
+    code, out, _ = lbgap("verdicts")
+    assert code == 0
+    assert [line.split()[:2] for line in out.splitlines()] == [["keskar", f"K{i}"] for i in range(1, 15)]
+    assert out.count("not run") == 14
+
+
+def test_results_may_lie_elsewhere(lbgap, results, recorded, tmp_path):
+    assert len(json.loads(lbgap("verify", "--json", "--results", tmp_path / "nowhere")[1])) == 0
+    assert len(json.loads(lbgap("verify", "--json", "--results", results.folder)[1])) == 2
+
+
+# ---------------------------------------------------------------- verify
+
+
+def test_verify_agrees_with_fresh_records(lbgap, recorded):
+    code, out, _ = lbgap("verify")
+    assert code == 0
+    assert sorted(line.split()[:2] for line in out.splitlines()) == sorted([r.key, "agrees"] for r in recorded)
+    code, out, _ = lbgap("verify", "--full", "--json", "--sample", "1")
+    assert code == 0
+    (check,) = json.loads(out)
+    assert check["verdict"] == "agrees"
+    assert check["key"] in {r.key for r in recorded}
+
+
+def test_verify_differs_where_a_record_is_wrong(lbgap, results, cache):
+    """The file is whole and its digest right; the numbers are not what this run gives."""
+    true = execute(digits_run(epochs=5), cache, "cpu")
+    losses = {update: loss * 1.1 for update, loss in true.results["loss_at"].items()}
+    results.put(replace(true, results=true.results | {"loss_at": losses}))
+    code, out, _ = lbgap("verify")
+    assert code == 1
+    assert out.split()[:2] == [true.key, "differs"]
+    assert json.loads(lbgap("verify", "--json")[1])[0]["verdict"] == "differs"
+
+
+# ---------------------------------------------------------------- records
+
+
+def test_records_are_packed_and_merged(lbgap, recorded, tmp_path):
+    file, other = tmp_path / "packed", tmp_path / "other"
+    code, out, _ = lbgap("records", "pack", file)
+    assert (code, out) == (0, f"2 records in {file}\n")
+    code, out, _ = lbgap("records", "merge", file, "--results", other)
+    assert (code, out) == (0, "2 added, 0 already there, 0 in conflict\n")
+    assert sorted(r.key for r in Store(other)) == sorted(r.key for r in recorded)
+    assert lbgap("records", "merge", file, "--results", other)[1] == "0 added, 2 already there, 0 in conflict\n"
+
+
+def test_a_conflict_is_listed(lbgap, recorded, tmp_path):
+    other = Store(tmp_path / "other")
+    other.put(replace(recorded[0], results=recorded[0].results | {"updates": 1}))
+    lbgap("records", "pack", tmp_path / "packed")
+    code, out, _ = lbgap("records", "merge", tmp_path / "packed", "--results", other.folder)
+    assert code == 0
+    assert out.splitlines()[0] == "1 added, 0 already there, 1 in conflict"
+    assert recorded[0].key in out.splitlines()[1]
+    assert other.get(recorded[0].job).results["updates"] == 1
+
+
+def test_a_bad_line_merges_nothing(lbgap, recorded, tmp_path):
+    file, other = tmp_path / "packed", tmp_path / "other"
+    lbgap("records", "pack", file)
+    file.write_text(file.read_text() + "{}\n")
+    code, out, errors = lbgap("records", "merge", file, "--results", other)
+    assert (code, out) == (2, "")
+    assert "packed, line 3" in errors
+    assert not other.exists()
+
+
+# ---------------------------------------------------------------- data
+
+
+def test_data_sets_are_listed_with_where_they_are_looked_for(lbgap, tmp_path):
+    code, out, _ = lbgap("data")
+    assert code == 0
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert set(lines) == {"digits", "mnist", "cifar10", "cifar100", "timit"}
+    assert "embedded" in lines["digits"]
+    assert all(str(tmp_path / "data") in lines[name] for name in ("mnist", "cifar10", "cifar100", "timit"))

@@ -1,0 +1,118 @@
+"""Figures: what is drawn is the data, in the panels, scales and colours asked for."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_hex
+
+from lbgap.papers.paper import Axis, Figure
+from lbgap.plots import FIXED, MARKERS, PALETTE, draw
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
+
+
+def frame(*points) -> pd.DataFrame:
+    """Points as (panel, line, seed, x, y)."""
+    return pd.DataFrame(points, columns=["panel", "line", "seed", "x", "y"])
+
+
+def figure(*axes: Axis, mark: str = "line") -> Figure:
+    """A figure of these panels."""
+    return Figure("fig", "A figure", axes, (), mark)
+
+
+LEFT = Axis("left", "epoch", "loss (nats)")
+# two seeds: means 2 and 5 at x = 1 and 2
+TWO_SEEDS = [("left", "SB", 0, 1, 1.0), ("left", "SB", 1, 1, 3.0), ("left", "SB", 0, 2, 4.0), ("left", "SB", 1, 2, 6.0)]
+
+
+def drawn(ax) -> list[np.ndarray]:
+    """The curves of a panel, empty ones (legend handles) left out."""
+    return [line.get_xydata() for line in ax.get_lines() if len(line.get_xydata())]
+
+
+def test_a_line_is_the_mean_over_seeds_and_the_band_reaches_from_lowest_to_highest():
+    (ax,) = draw(figure(LEFT), frame(*TWO_SEEDS)).axes
+    (curve,) = drawn(ax)
+    assert curve.tolist() == [[1, 2], [2, 5]]
+    (band,) = [c for c in ax.collections if isinstance(c, PolyCollection)]
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices.tolist()}
+    assert {(1.0, 1.0), (1.0, 3.0), (2.0, 4.0), (2.0, 6.0)} <= corners
+    assert {y for _, y in corners} <= {1.0, 3.0, 4.0, 6.0}
+
+
+def test_panels_have_their_titles_labels_and_scales():
+    right = Axis("right", "batch size", "percent", log_x=True, log_y=True)
+    axes = draw(figure(LEFT, right), frame(*TWO_SEEDS, ("right", "SB", 0, 10, 5.0))).axes
+    assert [(ax.get_title(), ax.get_xlabel(), ax.get_ylabel()) for ax in axes] == [
+        ("left", "epoch", "loss (nats)"),
+        ("right", "batch size", "percent"),
+    ]
+    assert [(ax.get_xscale(), ax.get_yscale()) for ax in axes] == [("linear", "linear"), ("log", "log")]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_there_is_an_axis_for_each_panel_with_data_and_no_other(n):
+    axes = [Axis(f"panel {i}", "x", "y") for i in range(n + 1)]
+    canvas = draw(figure(*axes), frame(*((f"panel {i}", "SB", 0, 1, 1.0 + i) for i in range(n))))
+    assert [ax.get_title() for ax in canvas.axes] == [f"panel {i}" for i in range(n)]
+
+
+def test_what_recurs_keeps_its_colour_and_lines_differ_in_colour_and_marker():
+    lines = ["LB", "other", "SB", "another"]
+    for order in (lines, lines[::-1]):
+        (ax,) = draw(figure(LEFT), frame(*(("left", name, 0, x, x + i) for i, name in enumerate(order) for x in (1, 2)))).axes
+        curves = [line for line in ax.get_lines() if len(line.get_xydata())]
+        colours = {name: to_hex(line.get_color()) for name, line in zip(order, curves, strict=True)}
+        assert (colours["SB"], colours["LB"]) == (FIXED["SB"].lower(), FIXED["LB"].lower())
+        assert len(set(colours.values())) == len(lines)
+        assert len({line.get_marker() for line in curves}) == len(lines)
+
+
+def test_a_legend_names_the_lines_where_there_are_several():
+    (ax,) = draw(figure(LEFT), frame(*TWO_SEEDS)).axes
+    assert ax.get_legend() is None
+    (ax,) = draw(figure(LEFT), frame(*TWO_SEEDS, ("left", "LB", 0, 1, 2.0))).axes
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["SB", "LB"]
+
+
+def test_points_are_drawn_one_by_one():
+    (ax,) = draw(figure(LEFT, mark="point"), frame(*TWO_SEEDS)).axes
+    (cloud,) = ax.collections
+    assert sorted(map(tuple, cloud.get_offsets().tolist())) == [(1.0, 1.0), (1.0, 3.0), (2.0, 4.0), (2.0, 6.0)]
+    assert drawn(ax) == []
+
+
+def test_every_line_a_palette_has_can_be_drawn():
+    """As many lines as there are markers; of their colours, none is used twice."""
+    names = [f"line {i}" for i in range(len(MARKERS))]
+    (ax,) = draw(figure(LEFT), frame(*(("left", name, 0, x, x + i) for i, name in enumerate(names) for x in (1, 2)))).axes
+    assert len(drawn(ax)) == len(names)
+    assert len(set(PALETTE)) == len(PALETTE)
+
+
+def test_a_diverged_run_leaves_a_gap():
+    points = [*TWO_SEEDS, ("left", "SB", 0, 3, float("nan"))]
+    (ax,) = draw(figure(LEFT), frame(*points)).axes
+    assert np.isfinite(drawn(ax)[0]).all()
+    log = Axis("left", "x", "y", log_x=True, log_y=True)
+    (ax,) = draw(figure(log), frame(("left", "SB", 0, 1, float("nan")))).axes
+    assert drawn(ax) == []
+
+
+def test_a_figure_without_data_is_refused():
+    for empty in (frame(), frame(("elsewhere", "SB", 0, 1, 1.0))):
+        with pytest.raises(ValueError, match="^data is empty; figure 'fig' accepts at least one point$"):
+            draw(figure(LEFT), empty)
+
+
+def test_figures_are_opaque_and_white():
+    """A dark page shows them on their own ground."""
+    canvas = draw(figure(LEFT), frame(*TWO_SEEDS))
+    assert to_hex(canvas.get_facecolor(), keep_alpha=True) == "#ffffffff"

@@ -1,0 +1,446 @@
+"""Tables, verdicts, figures and states from made-up records of a made-up paper, small enough to be worked out by hand."""
+
+import json
+import math
+
+import pytest
+from conftest import digits_run
+
+from lbgap import cost, papers, report
+from lbgap.papers.paper import (
+    Axis,
+    Cell,
+    Claim,
+    Figure,
+    Paper,
+    Published,
+    Quantity,
+    Series,
+    Setting,
+    Settings,
+    Study,
+    Table,
+    dig,
+)
+from lbgap.records import Record, Store
+from lbgap.spec import Train
+from lbgap.stats import Difference, Equivalence, Ratio
+
+EPOCHS = {"quick": 1, "cpu": 3, "paper": 4}  # another budget, so other jobs
+SEEDS = 5
+T_4 = 2.776445  # Student's t, 97.5%, 4 degrees of freedom, from a printed table
+SMALL, LARGE, HUGE = 100, 200, 400
+
+
+def run(batch_size: int, seed: int, profile: str = "cpu") -> Train:
+    """The run of a batch size and a seed."""
+    return digits_run(batch_size, seed, epochs=EPOCHS[profile])
+
+
+def accuracy(batch_size: int, profile: str = "cpu", seeds: int = SEEDS) -> Quantity:
+    """Test accuracy of a batch size."""
+    return Quantity(tuple((run(batch_size, s, profile),) for s in range(seeds)), dig("accuracy"))
+
+
+def toy(profile: str) -> Study:
+    """Two rows of two cells and one that nobody runs; claims of every kind of setting; a figure of two panels."""
+    of = {name: accuracy(b, profile) for name, b in (("SB", SMALL), ("LB", LARGE), ("XB", HUGE))}
+    cells = (
+        Cell("a", "SB", Published(98.0, 0.1), of["SB"], "digits"),
+        Cell("a", "LB", Published(97.0), of["LB"], "digits"),
+        Cell("b", "XB", None, of["XB"], "digits, huge"),
+        Cell("c", "SB", Published(50.0), None),
+    )
+    ratio = Quantity(tuple((run(LARGE, s, profile), run(SMALL, s, profile)) for s in range(SEEDS)), _ratio)
+    claims = (
+        Claim("T1", "LB below SB", (Setting("a: LB - SB", Difference("below"), of["LB"], of["SB"]),)),
+        Claim(
+            "T2",
+            "on one of two",
+            (
+                Setting("a, plain: LB near SB", Equivalence(0.5), of["LB"], of["SB"]),
+                Setting("b: XB at least twice SB", Ratio(2), of["XB"], of["SB"]),
+            ),
+            needed=1,
+        ),
+        Claim("T3", "nobody runs this", reason="no code for it"),
+    )
+    curve = lambda r: zip(r["epochs"], r["losses"], strict=True)  # noqa: E731
+    figure = Figure(
+        "fig",
+        "A figure",
+        (Axis("left", "epoch", "loss"), Axis("right", "epoch", "loss", log_y=True)),
+        (Series("left", "SB", of["SB"].jobs, curve), Series("right", "LB", of["LB"].jobs, curve)),
+    )
+    table = Table("tab", "A table", "percent", cells, number=2)
+    ratios = Table("ratios", "Ratios", "", (Cell("a", "LB / SB", None, ratio),))
+    return Study("toy", profile, (table, ratios), (figure,), claims)
+
+
+def _ratio(large: dict, small: dict) -> float:
+    return large["accuracy"] / small["accuracy"] if small["accuracy"] else math.inf
+
+
+@pytest.fixture(autouse=True)
+def paper(monkeypatch):
+    """The toy is the only paper."""
+    of = Paper("toy", {}, Settings, lambda s: toy(s.profile), ("quick", "cpu", "paper"))
+    monkeypatch.setattr(papers, "papers", lambda: {"toy": of})
+
+
+def put(store: Store, batch_size: int, accuracies, profile: str = "cpu") -> None:
+    """A record for each seed; None puts none, NaN a diverged run."""
+    for seed, value in enumerate(accuracies):
+        if value is not None:
+            results = {"diverged": math.isnan(value), "epochs": [1, 2], "losses": [2.0 + seed, 1.0 + seed]}
+            results |= {} if math.isnan(value) else {"accuracy": float(value)}
+            store.put(Record(run(batch_size, seed, profile), results, {"seconds": 2.0, "device": "made up"}))
+
+
+def cell(frame, row: str, column: str):
+    """One line of a table's frame."""
+    (line,) = frame[(frame["row"] == row) & (frame["column"] == column)].to_dict("records")
+    return line
+
+
+NAN = float("nan")
+
+# ---------------------------------------------------------------- values and cells
+
+
+def test_values_are_read_by_seed(store):
+    put(store, SMALL, [90.0, None, NAN, 93.0, 94.0])
+    got = report.values(accuracy(SMALL), store)
+    assert [got[0], got[1], got[3], got[4]] == [90.0, None, 93.0, 94.0]
+    assert math.isnan(got[2])
+
+
+def test_a_value_of_several_records_needs_them_all(store):
+    both = next(t for t in toy("cpu").tables if t.name == "ratios").cells[0].quantity
+    put(store, SMALL, [50.0, 40.0, 50.0, NAN])
+    put(store, LARGE, [25.0, 60.0, None, 60.0])
+    got = report.values(both, store)
+    assert got[:2] == [0.5, 1.5]
+    assert got[2] is None
+    assert math.isnan(got[3])
+    assert got[4] is None
+
+
+def test_a_cell_is_mean_deviation_and_n(store):
+    put(store, SMALL, [90.0, 92.0, 94.0])
+    put(store, LARGE, [97.0])
+    frame = report.table_frame(toy("cpu").tables[0], "cpu", store)
+    small, large, absent = cell(frame, "a", "SB"), cell(frame, "a", "LB"), cell(frame, "b", "XB")
+    assert (small["mean"], small["std"], small["n"]) == (92.0, 2.0, 3)  # deviations -2, 0, 2; 8 / (3 - 1)
+    assert (small["published"], small["published_std"], small["setting"], small["profile"]) == (98.0, 0.1, "digits", "cpu")
+    assert (large["mean"], large["n"], large["published"]) == (97.0, 1, 97.0)
+    assert math.isnan(large["std"])
+    assert math.isnan(large["published_std"])
+    assert (absent["n"], absent["diverged"]) == (0, 0)
+    assert math.isnan(absent["mean"])
+    assert math.isnan(absent["published"])
+    unrun = cell(frame, "c", "SB")
+    assert (unrun["n"], unrun["published"]) == (0, 50.0)
+
+
+def test_diverged_runs_are_counted_and_left_out_of_the_mean(store):
+    put(store, SMALL, [NAN, 92.0, 94.0, NAN])
+    line = cell(report.table_frame(toy("cpu").tables[0], "cpu", store), "a", "SB")
+    assert (line["mean"], line["n"], line["diverged"]) == (93.0, 2, 2)
+    assert line["std"] == pytest.approx(math.sqrt(2))
+
+
+def test_a_ratio_without_a_value_is_no_divergence(store):
+    """Nothing diverged: the small batch's number is 0, so that there is no ratio to it."""
+    put(store, SMALL, [0.0, 50.0])
+    put(store, LARGE, [25.0, 25.0])
+    line = cell(report.table_frame(toy("cpu").tables[1], "cpu", store), "a", "LB / SB")
+    assert (line["mean"], line["n"], line["diverged"]) == (0.5, 1, 0)
+
+
+# ---------------------------------------------------------------- which profile speaks
+
+
+def profiles(store: Store) -> dict[str, set[str]]:
+    """Which profile fills each row of the table."""
+    _, frame = report.committed_table("toy", "tab", store)
+    return {row: set(part["profile"]) for row, part in frame.groupby("row")}
+
+
+def test_without_records_the_papers_own_profile_stands_there_empty(store):
+    table, frame = report.committed_table("toy", "tab", store)
+    assert profiles(store) == {"a": {"paper"}, "b": {"paper"}, "c": {"paper"}}
+    assert frame["n"].sum() == 0
+    assert list(frame["published"].dropna()) == [98.0, 97.0, 50.0]
+    assert table.number == 2
+
+
+def test_a_row_speaks_through_the_profile_that_fills_it(store):
+    put(store, SMALL, range(90, 95))
+    put(store, LARGE, range(80, 85))
+    assert profiles(store) == {"a": {"cpu"}, "b": {"paper"}, "c": {"paper"}}
+    # one record short of the whole row
+    put(store, SMALL, range(70, 75), "paper")
+    put(store, LARGE, range(60, 64), "paper")
+    assert profiles(store)["a"] == {"cpu"}
+    _, frame = report.committed_table("toy", "tab", store)
+    assert (cell(frame, "a", "SB")["mean"], cell(frame, "a", "LB")["mean"]) == (92.0, 82.0)
+    put(store, LARGE, range(60, 65), "paper")
+    assert profiles(store)["a"] == {"paper"}
+    _, frame = report.committed_table("toy", "tab", store)
+    assert (cell(frame, "a", "SB")["mean"], cell(frame, "a", "LB")["mean"]) == (72.0, 62.0)
+    assert set(frame[frame["row"] == "a"]["n"]) == {5}, "profiles are never put together"
+
+
+def test_what_is_begun_shows_before_what_is_not(store):
+    put(store, SMALL, [90.0], "cpu")
+    assert profiles(store)["a"] == {"cpu"}
+    put(store, SMALL, [70.0], "paper")
+    assert profiles(store)["a"] == {"paper"}, "equally much: the paper's own"
+    put(store, LARGE, [80.0], "cpu")
+    assert profiles(store)["a"] == {"cpu"}, "more cells"
+
+
+def test_a_profile_whose_runs_diverge_is_complete(store):
+    put(store, SMALL, [90.0] * 5, "paper")
+    put(store, LARGE, [NAN] * 5, "paper")
+    put(store, SMALL, [80.0] * 5, "cpu")
+    put(store, LARGE, [80.0] * 5, "cpu")
+    assert profiles(store)["a"] == {"paper"}
+    _, frame = report.committed_table("toy", "tab", store)
+    assert (cell(frame, "a", "LB")["n"], cell(frame, "a", "LB")["diverged"]) == (0, 5)
+
+
+def test_quick_records_never_speak(store):
+    put(store, SMALL, range(90, 95), "quick")
+    put(store, LARGE, range(80, 85), "quick")
+    assert report.committed_table("toy", "tab", store)[1]["n"].sum() == 0
+    assert {row["verdict"] for row in report.verdict_rows("toy", store)} == {"not run"}
+    assert report.committed_figure("toy", "fig", store)[1].empty
+
+
+def test_an_unknown_table_is_refused(store):
+    with pytest.raises(ValueError, match="^table is 'table9'; toy has tab, ratios$"):
+        report.committed_table("toy", "table9", store)
+
+
+# ---------------------------------------------------------------- claims
+
+
+def judged(store: Store, claim: int, profile: str = "cpu") -> report.Judged:
+    """One claim of the toy on the records of a profile."""
+    return report.judge_claim(toy(profile).claims[claim], profile, store)
+
+
+def test_a_difference_is_paired_by_seed(store):
+    """Differences -1, -1.1, -0.9, -1.05, -0.95: mean -1, sum of squares 0.025, half width t sqrt(0.025 / 4 / 5)."""
+    put(store, SMALL, [90.0, 80.0, 70.0, 95.0, 60.0])
+    put(store, LARGE, [89.0, 78.9, 69.1, 93.95, 59.05])
+    found = judged(store, 0)
+    assert found.verdict == "replicated"
+    setting, finding = found.decisive
+    assert setting.label == "a: LB - SB"
+    half = T_4 * math.sqrt(0.025 / 4 / 5)
+    estimate = finding.estimate
+    assert (estimate.effect, estimate.low, estimate.high) == pytest.approx((-1, -1 - half, -1 + half), abs=1e-6)
+    assert estimate.n == 5
+    assert found.reason == ""
+
+
+@pytest.mark.parametrize(
+    ("large", "verdict"),
+    [
+        ([89.0, 89.1, 88.9, 89.05, 88.95], "replicated"),
+        ([91.0, 91.1, 90.9, 91.05, 90.95], "contradicted"),
+        ([89.0, 91.1, 88.9, 91.05, 90.0], "inconclusive"),
+    ],
+)
+def test_the_verdict_of_a_difference_is_that_of_its_interval(store, large, verdict):
+    put(store, SMALL, [90.0] * 5)
+    put(store, LARGE, large)
+    assert judged(store, 0).verdict == verdict
+
+
+def test_below_five_pairs_there_is_an_estimate_and_no_verdict(store):
+    put(store, SMALL, [90.0, 90.0, 90.0, 90.0, None])
+    put(store, LARGE, [None, 80.0, 80.1, 79.9, 80.0])
+    found = judged(store, 0)
+    assert found.verdict == "not run"
+    assert found.decisive[1].estimate.n == 3
+    assert found.decisive[1].estimate.effect == pytest.approx(-10)
+    assert "5" in found.reason
+    assert "a" in found.reason
+
+
+def test_a_diverged_pair_is_left_out_and_counted(store):
+    put(store, SMALL, [90.0, 90.0, 90.0, 90.0, 90.0])
+    put(store, LARGE, [NAN, 80.0, 80.1, 79.9, 80.0])
+    found = judged(store, 0)
+    assert found.verdict == "not run"
+    assert found.decisive[1].estimate.n == 4
+    assert "1 of 5" in found.decisive[1].reason
+
+
+def test_a_claim_without_settings_says_why(store):
+    assert judged(store, 2) == report.Judged(toy("cpu").claims[2], "cpu", "not run", (), "no code for it")
+
+
+def test_a_claim_without_records_is_not_run(store):
+    found = judged(store, 0)
+    assert (found.verdict, found.decisive) == ("not run", None)
+    assert found.reason
+
+
+def test_a_claim_may_need_some_of_its_settings_only(store):
+    """T2 holds where one of two does; it falls when both do."""
+    put(store, SMALL, [40.0, 40.1, 39.9, 40.0, 40.05])
+    put(store, LARGE, [30.0, 30.1, 29.9, 30.0, 30.2])
+    assert judged(store, 1).verdict == "not run", "the other may still hold"
+    put(store, HUGE, [90.0, 91.0, 92.0, 91.0, 90.0])
+    found = judged(store, 1)
+    assert [finding.verdict for _, finding in found.findings] == ["contradicted", "replicated"]
+    assert found.verdict == "replicated"
+    assert found.decisive[1].verdict == "contradicted", "what weighs against a claim is shown, even where it holds"
+
+
+def test_a_claim_falls_where_too_many_settings_fall(store):
+    put(store, SMALL, [40.0, 40.1, 39.9, 40.0, 40.05])
+    put(store, LARGE, [30.0, 30.1, 29.9, 30.0, 30.2])
+    put(store, HUGE, [41.0, 41.1, 41.0, 41.2, 41.1])
+    assert judged(store, 1).verdict == "contradicted"
+
+
+def test_the_ratio_is_the_geometric_mean(store):
+    put(store, SMALL, [10.0] * 5)
+    put(store, HUGE, [20.0, 80.0, 40.0, 40.0, 40.0])
+    _, finding = judged(store, 1).findings[1]
+    assert finding.estimate.effect == pytest.approx(4)  # (2 * 8 * 4 * 4 * 4) ** (1 / 5) = 1024 ** (1 / 5)
+    half = T_4 * math.log(2) * math.sqrt(2 / 4 / 5)
+    assert finding.estimate.low == pytest.approx(4 * math.exp(-half), rel=1e-6)
+    assert finding.estimate.high == pytest.approx(4 * math.exp(half), rel=1e-6)
+
+
+def test_the_papers_own_profile_decides_where_it_can(store):
+    put(store, SMALL, [90.0] * 5, "cpu")
+    put(store, LARGE, [89.0, 89.1, 88.9, 89.05, 88.95], "cpu")
+    first = {j.claim.id: j for j in report.committed_verdicts("toy", store)}
+    assert (first["T1"].profile, first["T1"].verdict) == ("cpu", "replicated")
+    # four of five seeds of the paper's own say the opposite, loudly: they have no say yet
+    put(store, SMALL, [50.0] * 4, "paper")
+    put(store, LARGE, [80.0, 80.1, 79.9, 80.0], "paper")
+    second = {j.claim.id: j for j in report.committed_verdicts("toy", store)}
+    assert second["T1"] == first["T1"]
+    put(store, SMALL, [50.0] * 5, "paper")
+    put(store, LARGE, [80.0, 80.1, 79.9, 80.0, 80.2], "paper")
+    third = {j.claim.id: j for j in report.committed_verdicts("toy", store)}
+    assert (third["T1"].profile, third["T1"].verdict) == ("paper", "contradicted")
+    assert third["T1"].decisive[1].estimate.n == 5
+
+
+def test_an_undecided_claim_shows_the_profile_with_most_records(store):
+    put(store, SMALL, [90.0] * 3, "cpu")
+    put(store, LARGE, [80.0, 80.1, 79.9], "cpu")
+    found = {j.claim.id: j for j in report.committed_verdicts("toy", store)}
+    assert (found["T1"].profile, found["T1"].verdict) == ("cpu", "not run")
+    assert found["T1"].decisive[1].estimate.n == 3
+
+
+def test_verdict_rows_say_it_all_in_json(store):
+    put(store, SMALL, [90.0, 80.0, 70.0, 95.0, 60.0])
+    put(store, LARGE, [89.0, 78.9, 69.1, 93.95, 59.05])
+    put(store, HUGE, [91.0])
+    rows = json.loads(json.dumps(report.verdict_rows("toy", store), allow_nan=False))
+    assert [row["id"] for row in rows] == ["T1", "T2", "T3"]
+    assert all({"id", "paper", "verdict", "profile", "n", "effect", "interval"} <= set(row) for row in rows)
+    assert {row["paper"] for row in rows} == {"toy"}
+    first, second, third = rows
+    half = T_4 * math.sqrt(0.025 / 4 / 5)
+    assert (first["verdict"], first["profile"], first["n"]) == ("replicated", "cpu", 5)
+    assert first["effect"] == pytest.approx(-1)
+    assert first["interval"] == pytest.approx([-1 - half, -1 + half], rel=1e-5)
+    assert second["verdict"] == "not run"
+    one = second["settings"][1]
+    assert (one["n"], one["verdict"], one["interval"]) == (1, "not run", [0.0, None]), "one pair has no interval"
+    assert one["effect"] == pytest.approx(91 / 90, rel=1e-5)
+    assert (third["verdict"], third["n"], third["effect"], third["interval"]) == ("not run", 0, None, None)
+    assert third["reason"] == "no code for it"
+
+
+# ---------------------------------------------------------------- figures
+
+
+def test_a_figure_is_its_points_by_seed(store):
+    put(store, SMALL, [90.0, None, 90.0])
+    frame = report.figure_frame(toy("cpu").figures[0], store)
+    # losses of seed s are 2 + s and 1 + s at epochs 1 and 2
+    assert [tuple(line) for line in frame.to_numpy()] == [
+        ("left", "SB", 0, 1.0, 2.0),
+        ("left", "SB", 0, 2.0, 1.0),
+        ("left", "SB", 2, 1.0, 4.0),
+        ("left", "SB", 2, 2.0, 3.0),
+    ]
+
+
+def test_each_panel_speaks_through_one_profile(store):
+    put(store, SMALL, [90.0, 90.0], "cpu")
+    put(store, LARGE, [90.0], "cpu")
+    put(store, LARGE, [90.0] * 3, "paper")
+    figure, frame, used = report.committed_figure("toy", "fig", store)
+    assert {panel: set(part["seed"]) for panel, part in frame.groupby("panel")} == {"left": {0, 1}, "right": {0, 1, 2}}
+    assert {axis.name: axis.log_y for axis in figure.panels} == {"left": False, "right": True}
+    assert figure.title == "A figure"
+    assert set(used.split(", ")) == {"cpu", "paper"}
+
+
+# ---------------------------------------------------------------- state
+
+
+def test_status_counts_jobs_and_their_cost(store):
+    put(store, SMALL, [90.0, 91.0])
+    put(store, LARGE, [90.0])
+    frame = report.status("toy", store)
+    assert {"paper", "profile", "table", "done", "missing"} <= set(frame.columns)
+    counted = {(line["profile"], line["table"]): (line["done"], line["missing"]) for line in frame.to_dict("records")}
+    assert counted["cpu", "tab"] == (3, 12)
+    assert counted["cpu", "ratios"] == (3, 7)
+    assert counted["cpu", "fig"] == (3, 7)
+    assert counted["cpu", "T1"] == (3, 7)
+    assert counted["cpu", "T2"] == (3, 12)
+    assert counted["cpu", "T3"] == (0, 0)
+    assert counted["paper", "tab"] == (0, 15)
+    assert {name for _, name in counted} == {"tab", "ratios", "fig", "T1", "T2", "T3"}
+    one = cost.seconds(run(SMALL, 0)), cost.seconds(run(LARGE, 0))
+    (line,) = frame[(frame["profile"] == "cpu") & (frame["table"] == "T1")].to_dict("records")
+    assert line["seconds"] == pytest.approx(3 * one[0] + 4 * one[1])
+    assert set(report.status("toy", store, ("paper",))["profile"]) == {"paper"}
+
+
+def test_an_edited_record_is_never_shown(store):
+    put(store, SMALL, [90.0] * 5)
+    path = store.path(run(SMALL, 3).key)
+    path.write_text(path.read_text().replace("90.0", "99.0"))
+    for show in (
+        lambda s: report.table_frame(toy("cpu").tables[0], "cpu", s),
+        lambda s: report.committed_table("toy", "tab", s),
+        lambda s: report.verdict_rows("toy", s),
+        lambda s: report.figure_frame(toy("cpu").figures[0], s),
+        lambda s: report.status("toy", s),
+    ):
+        with pytest.raises(ValueError, match="was edited"):
+            show(Store(store.folder))
+
+
+@pytest.mark.parametrize("only", ["cpu", "paper"])
+def test_a_paper_of_one_profile_is_reported_too(store, monkeypatch, only):
+    of = Paper(f"solo-{only}", {}, Settings, lambda s: toy(s.profile), (only,))
+    monkeypatch.setattr(papers, "papers", lambda: {of.name: of})
+    assert {row["profile"] for row in report.verdict_rows(of.name, store)} == {only}
+    assert set(report.committed_table(of.name, "tab", store)[1]["profile"]) == {only}
+    assert set(report.status(of.name, store)["profile"]) == {only}
+
+
+def test_a_paper_that_is_only_a_demonstration_has_no_verdicts(store, monkeypatch):
+    of = Paper("demonstration", {}, Settings, lambda s: toy(s.profile), ("quick",))
+    monkeypatch.setattr(papers, "papers", lambda: {of.name: of})
+    assert report.verdict_rows(of.name, store) == []
+    assert set(report.status(of.name, store)["profile"]) == {"quick"}

@@ -1,0 +1,338 @@
+"""Specs: what the key depends on and what it does not, what is refused and in which words."""
+
+import contextlib
+import hashlib
+import json
+import pickle
+
+import pytest
+from conftest import digits_run
+
+from lbgap import spec
+from lbgap.spec import DataSpec, Measure, OptimizerSpec, Train, Weights, epochs_to_updates, job_from_json
+
+# The canonical JSON of a small run and of a measurement on it, written by hand from the rule in spec.py: keys sorted, no
+# blanks, defaults left out, parents inside. The two keys are the first 16 digits of their SHA-256, computed once. A change of
+# either would orphan every committed record, so it must be a decision, not an accident.
+RUN_JSON = (
+    '{"batch_size":128,"data":{"name":"digits"},"model":"keskar.F1","optimizer":{"learning_rate":0.001,"name":"adam"},'
+    '"options":{"width":16},"seed":0,"semantics":1,"updates":36}'
+)
+RUN_KEY = "1c938852af27dfa3"
+MEASURE_JSON = '{"arguments":{"epsilon":0.001},"kind":"sharpness","of":[{"epoch":3,"run":' + RUN_JSON + '}],"semantics":1}'
+MEASURE_KEY = "8a2e813ed6a3e42b"
+
+# One other value for every field of a run; each must change the key.
+CHANGES = {
+    "data.name": {"data": DataSpec(name="mnist")},
+    "data.n_train": {"data": DataSpec(name="digits", n_train=1000)},
+    "data.n_test": {"data": DataSpec(name="digits", n_test=100)},
+    "data.augment": {"data": DataSpec(name="digits", augment="keskar")},
+    "model": {"model": "keskar.F2"},
+    "options": {"options": {"width": 17}},
+    "optimizer.name": {"optimizer": OptimizerSpec(name="sgd", learning_rate=1e-3)},
+    "optimizer.learning_rate": {"optimizer": OptimizerSpec(name="adam", learning_rate=1.0000001e-3)},
+    "optimizer.momentum": {"optimizer": OptimizerSpec(name="sgd", learning_rate=1e-3, momentum=0.9)},
+    "optimizer.weight_decay": {"optimizer": OptimizerSpec(name="adam", learning_rate=1e-3, weight_decay=1e-4)},
+    "optimizer.proximal": {"optimizer": OptimizerSpec(name="adam", learning_rate=1e-3, proximal=1e-3)},
+    "optimizer.inner_steps": {"optimizer": OptimizerSpec(name="adam", learning_rate=1e-3, inner_steps=2)},
+    "batch_size": {"batch_size": 129},
+    "updates": {"updates": 37},
+    "seed": {"seed": 1},
+    "data_seed": {"data_seed": 1},
+    "data_seed": {"data_seed": 0},
+    "precision": {"precision": "bfloat16"},
+    "evaluate_every": {"evaluate_every": 2},
+    "start": {"start": digits_run(seed=9).at(1)},
+    "start's seed": {"start": digits_run(seed=8).at(1)},
+    "start's epoch": {"start": digits_run(seed=9).at(2)},
+    "semantics": {"semantics": 1000},
+}
+
+
+def measure(**changes) -> Measure:
+    """Sharpness at the end of the small run."""
+    return Measure(
+        **{"kind": "sharpness", "arguments": {"epsilon": 1e-3}, "of": (digits_run().at(),), "semantics": 1} | changes
+    )
+
+
+# ---------------------------------------------------------------- keys
+
+
+@pytest.mark.parametrize(
+    ("job", "text", "key"), [(digits_run(semantics=1), RUN_JSON, RUN_KEY), (measure(), MEASURE_JSON, MEASURE_KEY)]
+)
+def test_the_key_of_a_known_job_never_changes(job, text, key):
+    assert job.canonical() == json.loads(text)
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == key
+    assert job.key == key
+
+
+def test_the_key_does_not_depend_on_the_order_of_fields(rng):
+    values = {
+        "data": {"name": "digits", "n_train": 1000, "augment": "keskar"},
+        "model": "keskar.F1",
+        "options": {"width": 16, "batch_norm": False},
+        "optimizer": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9},
+        "batch_size": 100,
+        "updates": 50,
+        "seed": 3,
+    }
+
+    def shuffled(value):
+        if not isinstance(value, dict):
+            return value
+        names = list(value)
+        return {names[i]: shuffled(value[names[i]]) for i in rng.permutation(len(names))}
+
+    jobs = [Train(**shuffled(values)) for _ in range(10)]
+    assert len({job.key for job in jobs}) == 1
+    assert len(set(jobs)) == 1
+    arguments = {"epsilon": 1e-3, "space": "random", "p": 10}
+    assert len({measure(arguments=shuffled(arguments)).key for _ in range(10)}) == 1
+
+
+def _explicit_defaults(cls) -> list[tuple[str, object]]:
+    return [
+        (name, field.get_default(call_default_factory=True))
+        for name, field in cls.model_fields.items()
+        if not field.is_required() and name != "semantics"  # its default stands for "older than the number itself"
+    ]
+
+
+@pytest.mark.parametrize("cls", [DataSpec, OptimizerSpec, Train, Measure])
+def test_the_key_does_not_depend_on_defaults_being_written_out(cls):
+    base = {
+        DataSpec: {"name": "digits"},
+        OptimizerSpec: {"name": "adam", "learning_rate": 0.1},
+        Train: {
+            "data": DataSpec(name="digits"),
+            "model": "keskar.F1",
+            "optimizer": OptimizerSpec(name="adam", learning_rate=0.1),
+            "batch_size": 100,
+            "updates": 50,
+            "seed": 3,
+        },
+        Measure: {"kind": "sharpness", "of": (digits_run().at(),)},
+    }[cls]
+    plain, defaults = cls(**base), _explicit_defaults(cls)
+    assert defaults
+    for name, value in defaults:
+        written = cls(**base, **{name: value})
+        assert written.key == plain.key, name
+        assert written == plain
+
+
+def test_a_new_field_at_its_default_keeps_the_key():
+    class Longer(OptimizerSpec):
+        nesterov: bool = False
+
+    values = {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9}
+    assert Longer(**values).key == OptimizerSpec(**values).key
+    assert Longer(**values, nesterov=True).key != OptimizerSpec(**values).key
+
+
+def test_every_field_of_a_run_changes_its_key():
+    keys = {name: digits_run(**change).key for name, change in CHANGES.items()} | {"unchanged": digits_run().key}
+    assert len(set(keys.values())) == len(keys)
+    named = {name.split(".")[0].split("'")[0] for name in CHANGES}
+    assert named == set(Train.model_fields) - {"kind"}, "a new field needs a line in CHANGES"
+    for outer, cls in (("data", DataSpec), ("optimizer", OptimizerSpec)):
+        assert {name.partition(".")[2] for name in CHANGES if name.startswith(f"{outer}.")} == set(cls.model_fields)
+
+
+def test_a_measurement_is_keyed_by_its_parents_and_their_order():
+    one, two = digits_run(seed=0), digits_run(seed=1)
+    keys = [
+        measure().key,
+        measure(arguments={"epsilon": 5e-4}).key,
+        measure(arguments={"epsilon": 1e-3, "p": 100}).key,
+        measure(kind="path").key,
+        measure(of=(one.at(2),)).key,
+        measure(of=(two.at(),)).key,
+        measure(of=(one.at(), two.at())).key,
+        measure(of=(two.at(), one.at())).key,
+        measure(of=(digits_run(start=two.at()).at(),)).key,
+        measure(semantics=2).key,
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("job", [digits_run(), Measure(kind="sharpness", of=(digits_run().at(),))])
+def test_raising_the_semantics_gives_new_jobs_new_keys_and_leaves_old_records_theirs(job, monkeypatch):
+    old, text = job.key, json.dumps(job.canonical())
+    monkeypatch.setitem(spec.SEMANTICS, job.kind, spec.SEMANTICS[job.kind] + 1)
+    fresh = digits_run() if job.kind == "train" else Measure(kind="sharpness", of=(digits_run().at(),))
+    assert fresh.key != old
+    assert job_from_json(json.loads(text)).key == old
+
+
+def test_raising_the_semantics_of_training_changes_what_is_measured_on_it(monkeypatch):
+    before = Measure(kind="sharpness", of=(digits_run().at(),)).key
+    monkeypatch.setitem(spec.SEMANTICS, "train", spec.SEMANTICS["train"] + 1)
+    assert Measure(kind="sharpness", of=(digits_run().at(),)).key != before
+
+
+def test_jobs_survive_json_and_pickle(rng):
+    """Random jobs, warm starts and measurements among them: the same value and key after the way through text."""
+    previous: list[Train] = []
+    for _ in range(25):
+        start = previous[rng.integers(len(previous))].at(1) if previous and rng.random() < 0.5 else None
+        run = digits_run(
+            batch_size=int(rng.integers(1, 1438)),
+            seed=int(rng.integers(1000)),
+            epochs=int(rng.integers(1, 6)),
+            width=int(rng.integers(1, 99)),
+            start=start,
+            data=DataSpec(name="digits", n_test=int(rng.integers(1, 359))),
+            optimizer=OptimizerSpec(name="sgd", learning_rate=float(rng.random() + 1e-9), momentum=float(rng.random())),
+        )
+        previous.append(run)
+        of = tuple(r.at() for r in previous[-2:])
+        plot = Measure(kind="path", arguments={"low": float(-rng.random()), "points": int(rng.integers(2, 9))}, of=of)
+        for job in (run, plot):
+            again = job_from_json(json.loads(json.dumps(job.canonical())))
+            assert again == job
+            assert again.key == job.key
+            assert again.canonical() == job.canonical()
+            assert pickle.loads(pickle.dumps(job)).key == job.key
+
+
+def test_types_of_options_survive_json():
+    """1, 1.0, True and "1" are four options; JSON keeps them apart, and so must the key."""
+    runs = [digits_run(options={"width": value}) for value in (1, 1.0, True, "1")]
+    again = [job_from_json(json.loads(json.dumps(run.canonical()))) for run in runs]
+    assert [type(run.options["width"]) for run in again] == [int, float, bool, str]
+    assert len({run.key for run in again}) == 4
+
+
+# ---------------------------------------------------------------- values
+
+
+def test_a_spec_cannot_be_changed():
+    run = digits_run()
+    key = run.key
+    for change in (
+        lambda: setattr(run, "seed", 5),
+        lambda: setattr(run.optimizer, "learning_rate", 1.0),
+        lambda: delattr(run, "seed"),
+        lambda: setattr(run, "anything", 1),
+    ):
+        with pytest.raises(ValueError):
+            change()
+    assert digits_run().canonical() == run.canonical()
+    assert run.key == key
+
+
+@pytest.mark.parametrize("field", ["options", "arguments"])
+def test_a_spec_cannot_be_changed_through_its_dictionaries(field):
+    given = {"width": 16}
+    job = digits_run(options=given) if field == "options" else measure(arguments=given)
+    before = job.canonical()
+    given["width"] = 99
+    assert job.canonical() == before
+    with contextlib.suppress(TypeError):
+        getattr(job, field)["width"] = 99
+    assert job.canonical() == before
+
+
+def test_a_changed_copy_has_the_key_of_the_same_spec_built_anew():
+    for run in (digits_run(), digits_run(seed=5)):
+        assert run.key  # computed once, and kept
+        copy = run.model_copy(update={"seed": 5})
+        assert copy.key == digits_run(seed=5).key
+    assert digits_run().model_copy(update={"seed": 5}) != digits_run()
+
+
+def test_equality_is_of_type_and_value():
+    assert {digits_run(), digits_run(), digits_run(seed=1)} == {digits_run(seed=1), digits_run()}
+    assert digits_run() != digits_run().canonical()
+    assert digits_run() != "digits"
+
+    class Twin(OptimizerSpec):
+        pass
+
+    values = {"name": "sgd", "learning_rate": 0.1}
+    assert Twin(**values) != OptimizerSpec(**values)
+
+
+def test_epochs_and_updates_are_those_of_a_counted_loop(rng):
+    for _ in range(30):
+        n, epochs = int(rng.integers(1, 1438)), int(rng.integers(1, 5))
+        batch = int(rng.integers(1, n + 1))
+        counted = sum(1 for _ in range(epochs) for _ in range(0, n, batch))
+        assert epochs_to_updates(epochs, n, batch) == counted
+        data = DataSpec(name="digits", n_train=n)
+        run = digits_run(batch, data=data, updates=counted)
+        assert run.updates_per_epoch == len(range(0, n, batch))
+        assert run.epochs == epochs
+        assert digits_run(batch, data=data, updates=counted + 1).epochs == epochs + 1
+
+
+def test_weights_are_named_by_run_and_epoch():
+    run = digits_run(epochs=3)
+    assert [run.at(e).epoch for e in (0, 1, 3, None)] == [0, 1, 3, 3]
+    assert run.at().run == run
+    assert run.parents == ()
+    assert digits_run(seed=1, start=run.at(2)).parents == (run.at(2),)
+    assert measure(of=(run.at(1), run.at(2))).parents == (run.at(1), run.at(2))
+    assert DataSpec(name="digits").size == 1438
+    assert DataSpec(name="digits", n_train=7).size == 7
+
+
+# ---------------------------------------------------------------- what is refused
+
+ADAM = {"name": "adam", "learning_rate": 1e-3}
+REFUSED = [
+    # builder, parameter, value, something that is accepted
+    (lambda: DataSpec(name="digit"), "data", "'digit'", "digits, mnist, cifar10"),
+    (lambda: DataSpec(name="digits", n_train=1439), "n_train", "1439", "1 to 1438"),
+    (lambda: DataSpec(name="digits", n_test=360), "n_test", "360", "1 to 359"),
+    (lambda: DataSpec(name="digits", n_train=0), "n_train", "0", "1"),
+    (lambda: DataSpec(name="digits", n_train=10.5), "n_train", "10.5", "integer"),
+    (lambda: DataSpec(name="digits", augment="flip"), "augment", "'flip'", "'keskar'"),
+    (lambda: OptimizerSpec(name="adan", learning_rate=1.0), "name", "'adan'", "'adam' or 'sgd'"),
+    (lambda: OptimizerSpec(name="adam", learning_rate=0), "learning_rate", "0", "greater than 0"),
+    (lambda: OptimizerSpec(name="adam", learning_rate=float("nan")), "learning_rate", "nan", "finite"),
+    (lambda: OptimizerSpec(name="adam", learning_rate="fast"), "learning_rate", "'fast'", "number"),
+    (lambda: OptimizerSpec(name="sgd", learning_rate=1, momentum=1), "momentum", "1", "less than 1"),
+    (lambda: OptimizerSpec(**ADAM, weight_decay=-1e-4), "weight_decay", "-0.0001", "0"),
+    (lambda: OptimizerSpec(**ADAM, weight_decay=float("inf")), "weight_decay", "inf", "finite"),
+    (lambda: OptimizerSpec(**ADAM, proximal=float("inf")), "proximal", "inf", "finite"),
+    (lambda: OptimizerSpec(**ADAM, inner_steps=0), "inner_steps", "0", "1"),
+    (lambda: OptimizerSpec(name="adam"), "learning_rate", "missing", "OptimizerSpec"),
+    (lambda: OptimizerSpec(**ADAM, lr=1), "lr", "not known", "learning_rate"),
+    (lambda: digits_run(batch_size=1439, updates=5), "batch_size", "1439", "1 to 1438"),
+    (lambda: digits_run(updates=5, data=DataSpec(name="digits", n_train=100)), "batch_size", "128", "1 to 100"),
+    (lambda: digits_run(updates=0), "updates", "0", "1"),
+    (lambda: digits_run(updates=1.5), "updates", "1.5", "integer"),
+    (lambda: digits_run(seed=-1), "seed", "-1", "0"),
+    (lambda: digits_run(seed=True), "seed", "True", "integer"),
+    (lambda: digits_run(precision="float16"), "precision", "'float16'", "'float32' or 'bfloat16'"),
+    (lambda: digits_run(epoch=3), "epoch", "not known", "updates"),
+    (lambda: digits_run(optimizer={"name": "adam", "learning_rate": -1}), "learning_rate", "-1", "greater than 0"),
+    (lambda: digits_run(epochs=3).at(4), "epoch", "4", "0 to 3"),
+    (lambda: Weights(run=digits_run(), epoch=-1), "epoch", "-1", "0"),
+    (lambda: Measure(kind="sharp", of=(digits_run().at(),)), "kind", "'sharp'", "'sharpness'"),
+    (lambda: Measure(kind="sharpness", of=()), "of", "()", "at least 1"),
+    (lambda: job_from_json({"kind": "sharpness"}), "of", "missing", "Measure"),
+]
+
+
+@pytest.mark.parametrize(("build", "parameter", "value", "accepted"), REFUSED)
+def test_bad_input_ends_in_one_sentence(build, parameter, value, accepted):
+    with pytest.raises(ValueError) as caught:
+        build()
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    assert sentence.startswith(parameter)
+    assert value in sentence
+    assert accepted in sentence
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_an_unknown_name_is_named_before_other_faults():
+    with pytest.raises(ValueError, match="^learning_rte is not known to OptimizerSpec; accepted are .*learning_rate"):
+        OptimizerSpec(name="adam", learning_rte=1e-3)

@@ -1,0 +1,469 @@
+"""Sweeps: whatever interrupts one, the next call ends with the records of an undisturbed one, and no process is left."""
+
+import contextlib
+import io
+import itertools
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from conftest import digits_run
+
+import lbgap
+from lbgap import sweep
+from lbgap.jobs import Cache
+from lbgap.records import Store
+from lbgap.spec import DataSpec, Job, Measure, OptimizerSpec, Train
+
+PATH = [str(Path(__file__).parent), str(Path(lbgap.__file__).parents[1])]
+PATIENCE = 180  # seconds after which a process that should have ended is called stuck
+
+
+def sharpness_of(run: Train, epoch: int | None = None, **arguments) -> Measure:
+    """A short sharpness measurement."""
+    return Measure(kind="sharpness", arguments={"iterations": 2} | arguments, of=(run.at(epoch),))
+
+
+def study(seeds: int = 2) -> list[Job]:
+    """Small and large batches, a chain of warm starts, every kind of measurement; some children before their parents."""
+    jobs: list[Job] = []
+    for seed in range(seeds):
+        small, large = digits_run(64, seed), digits_run(719, seed)
+        warm = digits_run(300, seed, start=small.at(1))
+        warmer = digits_run(400, seed, start=warm.at(2))
+        jobs += [
+            small,
+            sharpness_of(small, epoch=1),
+            sharpness_of(warmer),
+            Measure(kind="path", arguments={"points": 3}, of=(small.at(), large.at())),
+            large,
+            sharpness_of(large, space="random", p=3),
+            warm,
+        ]
+    return jobs
+
+
+def stuck(seed: int = 0) -> Train:
+    """A run that waits for its data as long as :func:`hang` is in force: it ends only with its process."""
+    return digits_run(50, seed, epochs=1, data=DataSpec(name="mnist", n_train=100, n_test=20))
+
+
+def _data_files() -> dict[Path, np.ndarray]:
+    folder = Path(os.environ["LBGAP_DATA"]) / "MNIST" / "raw"
+    images, labels = np.arange(120 * 784).reshape(120, 28, 28) % 256, np.arange(120) % 10
+    return {
+        folder / "train-images-idx3-ubyte": images[:100],
+        folder / "train-labels-idx1-ubyte": labels[:100],
+        folder / "t10k-images-idx3-ubyte": images[100:],
+        folder / "t10k-labels-idx1-ubyte": labels[100:],
+    }
+
+
+def hang() -> None:
+    """Put pipes that nobody writes to where the data of :func:`stuck` should be."""
+    for path in _data_files():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(path)
+
+
+def release() -> None:
+    """Put the data there."""
+    for path, array in _data_files().items():
+        path.unlink()
+        header = b"\0\0\x08" + bytes([array.ndim]) + np.array(array.shape, ">i4").tobytes()
+        path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+def everything() -> set[Job]:
+    """The jobs of the study and the run that only a measurement names."""
+    return set(study()) | {parent.run for job in study() for parent in job.parents}
+
+
+def quietly(jobs, store, cache, **arguments) -> sweep.Outcome:
+    """A sweep in this process, unless told otherwise, with its progress thrown away."""
+    return sweep.run(jobs, store, cache, **{"workers": 0, "device": "cpu", "progress": io.StringIO()} | arguments)
+
+
+def contents(store: Store) -> dict[Job, dict]:
+    """What the records of a store say, by job."""
+    return {record.job: record.results for record in store}
+
+
+def stamps(store: Store) -> dict[Path, tuple[bytes, int]]:
+    """The bytes of every record and when they were written."""
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in store.folder.glob("??/*.json")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> dict[Job, dict]:
+    """The records of a sweep that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    store = Store(folder / "results")
+    outcome = quietly(study(), store, Cache(folder / "weights"))
+    assert (outcome.done, outcome.left, outcome.failed) == (len(everything()), 0, {})
+    return contents(store)
+
+
+# ---------------------------------------------------------------- plans
+
+
+def test_a_plan_has_each_missing_job_once_parents_first(store, cache, rng):
+    jobs = study()
+    for _ in range(20):
+        tasks = sweep.plan([jobs[i] for i in rng.permutation(len(jobs))] + jobs[:3], store, cache)
+        order = [task.job for task in tasks]
+        assert len(order) == len(set(order))
+        assert set(order) == everything()
+        for i, task in enumerate(tasks):
+            assert {w.run for w in task.needs} == {w.run for w in task.job.parents}
+            assert {w.run for w in task.needs} <= set(order[:i])
+
+
+def test_a_plan_keeps_the_epochs_that_others_wait_for(store, cache):
+    run = digits_run(epochs=4)
+    jobs = [sharpness_of(run, 1), run, sharpness_of(run), digits_run(seed=1, start=run.at(2))]
+    kept = {task.job: task.keep for task in sweep.plan(jobs, store, cache)}
+    assert kept[run] == {1, 2, 4}
+    quietly(jobs, store, cache)
+    assert [epoch for epoch in range(5) if run.at(epoch) in cache] == [1, 2, 4]
+
+
+def test_what_is_recorded_is_not_planned(store, cache):
+    runs = [digits_run(seed=seed) for seed in range(3)]
+    quietly(runs[:1], store, cache)
+    assert sweep.missing(runs, store) == runs[1:]
+    assert [task.job for task in sweep.plan(runs, store, cache)] == runs[1:]
+
+
+# ---------------------------------------------------------------- the same records, however they are made
+
+
+def test_a_second_sweep_does_nothing(store, cache, undisturbed):
+    assert quietly(study(), store, cache).done == len(everything())
+    before = stamps(store)
+    again = quietly(study(), store, cache)
+    assert (again.done, again.left, again.failed) == (0, 0, {})
+    assert stamps(store) == before
+    assert contents(store) == undisturbed
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_make_the_records_of_one_process(store, cache, undisturbed, workers):
+    outcome = quietly(study(), store, cache, workers=workers)
+    assert (outcome.done, outcome.left, outcome.failed) == (len(everything()), 0, {})
+    assert contents(store) == undisturbed
+
+
+def test_the_order_asked_for_does_not_matter(store, cache, undisturbed):
+    quietly(reversed(study()), store, cache)
+    assert contents(store) == undisturbed
+
+
+def test_progress_counts_every_job_and_names_each_as_it_is_recorded(store, cache, capsys):
+    runs, seen, stream = [digits_run(seed=seed) for seed in range(3)], [], io.StringIO()
+    sweep.run(runs, store, cache, workers=0, progress=stream, on_record=lambda job: seen.append((job, len(list(store)))))
+    assert seen == [(run, i) for i, run in enumerate(runs, 1)]
+    assert "3/3" in stream.getvalue()
+    assert capsys.readouterr() == ("", "")
+
+
+# ---------------------------------------------------------------- weights that are gone
+
+
+def test_a_run_whose_weights_are_gone_is_repeated_and_its_record_stays(store, cache):
+    run = digits_run()
+    quietly([run], store, cache)
+    before = stamps(store)
+    shutil.rmtree(cache.folder)
+    outcome = quietly([sharpness_of(run)], store, cache)
+    assert (outcome.done, outcome.left) == (2, 0)
+    assert before.items() <= stamps(store).items()
+    assert set(contents(store)) == {run, sharpness_of(run)}
+
+
+def test_a_whole_chain_whose_weights_are_gone_is_repeated(store, cache, undisturbed):
+    """Of a warm start's weights nothing is left, not even its parent's: the measurement still comes out the same."""
+    last = study()[2]
+    chain = [last.of[0].run, last.of[0].run.start.run, last.of[0].run.start.run.start.run]
+    quietly(chain, store, cache)
+    before = stamps(store)
+    shutil.rmtree(cache.folder)
+    assert quietly([last], store, cache).done == 4
+    assert contents(store)[last] == undisturbed[last]
+    assert before.items() <= stamps(store).items()
+
+
+def test_an_epoch_not_kept_is_made_again(store, cache, undisturbed):
+    early = study()[1]
+    quietly([early.of[0].run], store, cache)
+    assert early.of[0] not in cache
+    assert quietly([early], store, cache).done == 2
+    assert contents(store)[early] == undisturbed[early]
+
+
+# ---------------------------------------------------------------- jobs that fail, runs that diverge
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_failing_job_does_not_stop_the_others(store, cache, workers):
+    """Its measurement is not recorded either: nothing is known of weights that were never made."""
+    lost = digits_run(data=DataSpec(name="mnist"), updates=3)
+    child = digits_run(seed=7, data=DataSpec(name="mnist"), updates=3, start=lost.at(0))
+    well = [digits_run(), sharpness_of(digits_run())]
+    stream = io.StringIO()
+    outcome = quietly([lost, sharpness_of(lost), child, *well], store, cache, workers=workers, progress=stream)
+    assert set(contents(store)) == set(well)
+    assert (outcome.done, outcome.left) == (2, 0)
+    assert set(outcome.failed) == {lost.key, sharpness_of(lost).key, child.key}
+    assert "data set 'mnist' not found" in outcome.failed[lost.key]
+    assert lost.key in stream.getvalue()
+    assert not any("\n" in sentence for sentence in outcome.failed.values())
+    assert {task.job for task in sweep.plan([sharpness_of(lost), child], store, cache)} == {lost, sharpness_of(lost), child}
+
+
+def test_what_a_diverged_run_cannot_give_is_recorded_as_diverged(store, cache):
+    run = digits_run(optimizer=OptimizerSpec(name="sgd", learning_rate=1e12))
+    child = digits_run(seed=1, start=run.at())
+    jobs = [sharpness_of(run), child, sharpness_of(child)]
+    outcome = quietly(jobs, store, cache)
+    assert (outcome.done, outcome.left, outcome.failed) == (4, 0, {})
+    assert all(contents(store)[job]["diverged"] is True for job in (run, *jobs))
+    assert sweep.plan(jobs, store, cache) == []
+    # and a later question about the same run does not repeat it
+    assert [task.job for task in sweep.plan([sharpness_of(run, epsilon=0.1)], store, cache)] == [sharpness_of(run, epsilon=0.1)]
+
+
+def test_what_a_run_gives_before_it_diverges_does_not_depend_on_when_one_asks(store, cache, tmp_path):
+    """Weights that grow threefold with each update overflow in the seventh epoch; those of the first are sound."""
+    run = digits_run(epochs=12, optimizer=OptimizerSpec(name="sgd", learning_rate=1.0, weight_decay=4.0))
+    early = sharpness_of(run, epoch=1)
+    quietly([run, early], store, cache)
+    together = contents(store)
+    assert together[run]["diverged"]
+    assert math.isfinite(together[early]["value"])
+    later = Store(tmp_path / "later")
+    quietly([run], later, Cache(tmp_path / "elsewhere"))
+    quietly([early], later, Cache(tmp_path / "elsewhere"))
+    assert contents(later) == together
+
+
+# ---------------------------------------------------------------- limits and interruptions
+
+
+@pytest.fixture
+def stuck_workers():
+    """Pipes that nobody writes to; should a sweep wait for its stuck workers, they are ended and the test fails."""
+    hang()
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        for worker in workers_of(psutil.Process()):
+            worker.kill()
+
+    timer = threading.Timer(PATIENCE, end)
+    timer.start()
+    yield
+    timer.cancel()
+    assert not late.is_set(), "the sweep waited for a worker that it should have ended"
+
+
+def test_a_time_limit_keeps_the_finished_and_abandons_the_rest(store, cache, monkeypatch, stuck_workers):
+    """The clock of the sweep stands still until the first record and is then far beyond the limit."""
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    jobs = [digits_run(), stuck(), sharpness_of(digits_run(), epsilon=0.1)]
+    with monkeypatch.context() as patched:
+        patched.setattr(sweep, "time", clock)
+        outcome = quietly(
+            jobs, store, cache, workers=2, minutes=10, on_record=lambda job: setattr(clock, "now", clock.now + 1e6)
+        )
+    assert set(contents(store)) == {jobs[0]}
+    assert (outcome.done, outcome.left, outcome.failed) == (1, 2, {})
+    assert workers_of(psutil.Process()) == []
+    before = stamps(store)
+    release()
+    assert quietly(jobs, store, cache, workers=1, minutes=60).done == 2
+    assert set(contents(store)) == set(jobs)
+    assert before.items() <= stamps(store).items()
+
+
+def workers_of(process: psutil.Process) -> list[psutil.Process]:
+    """The processes below one; Python's own tracker of shared memory, which ends with it, is none of the sweep's."""
+    return [p for p in process.children(recursive=True) if "resource_tracker" not in " ".join(p.cmdline())]
+
+
+def test_a_killed_worker_ends_the_sweep_with_one_sentence(store, cache, stuck_workers):
+    def kill(_: Job) -> None:
+        for worker in workers_of(psutil.Process()):
+            worker.kill()
+
+    jobs = [digits_run(), stuck(0), stuck(1)]
+    with pytest.raises(RuntimeError, match="^a worker process was killed; run again to go on with what is missing$"):
+        quietly(jobs, store, cache, workers=2, on_record=kill)
+    assert set(contents(store)) == {digits_run()}
+    assert workers_of(psutil.Process()) == []
+
+
+# ---------------------------------------------------------------- killed from outside
+
+DRIVER = """
+import sys
+from pathlib import Path
+from test_sweep import die, study, stuck
+from lbgap import sweep
+from lbgap.jobs import Cache
+from lbgap.records import Store
+folder, workers, how, at = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+die(how, at)
+jobs = study() + ([stuck()] if workers else [])
+sweep.run(jobs, Store(folder / "results"), Cache(folder / "weights"), workers=workers, device="cpu")
+"""
+
+
+def die(how: str, at: int) -> None:
+    """Have this process killed at its ``at``-th record, just before it or just after, or at its ``at``-th backward pass."""
+    calls = itertools.count(1)
+    link, backward = os.link, torch.Tensor.backward
+
+    def now() -> None:
+        if next(calls) == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def linked(*args, **kwargs):
+        if how == "before":
+            now()
+        link(*args, **kwargs)
+        if how == "after":
+            now()
+
+    def passed(*args, **kwargs):
+        backward(*args, **kwargs)
+        now()
+
+    if how in ("before", "after"):
+        os.link = linked
+    if how == "epoch":
+        torch.Tensor.backward = passed
+
+
+@pytest.fixture
+def start():
+    """Start the study's sweep in a process group of its own; with workers, a run follows that never ends."""
+    begun: list[subprocess.Popen] = []
+
+    def begin(folder: Path, workers: int = 0, how: str = "", at: int = 0) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", DRIVER, str(folder), str(workers), how, str(at)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(PATH)},
+            start_new_session=True,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        begun.append(process)
+        return process
+
+    yield begin
+    for process in begun:
+        with contextlib.suppress(ProcessLookupError):  # only where a test has failed is anything left to end
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=PATIENCE)
+
+
+def finish(folder: Path, undisturbed: dict[Job, dict]) -> None:
+    """Start again: only what was missing is done, no record changes, and all is as if nothing had happened."""
+    store, cache = Store(folder / "results"), Cache(folder / "weights")
+    before, held = stamps(store), contents(store)
+    outcome = quietly(study(), store, cache)
+    assert (outcome.done, outcome.left, outcome.failed) == (len(everything()) - len(held), 0, {})
+    assert before.items() <= stamps(store).items()
+    assert contents(store) == undisturbed
+
+
+def await_records(folder: Path, process: subprocess.Popen, n: int) -> None:
+    """Return once the store holds n records and a worker is there; the sweep must still be at work."""
+    until = time.monotonic() + PATIENCE
+    while len(list(folder.glob("results/??/*.json"))) < n or not workers_of(psutil.Process(process.pid)):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def assert_gone(processes: list[psutil.Process]) -> None:
+    """Every process ends by itself; psutil tells a process from another that was given its number later."""
+    until = time.monotonic() + PATIENCE
+    while alive := [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]:
+        assert time.monotonic() < until, f"still running: {alive}"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("how", "at", "records"),
+    [
+        ("before", 6, 5),
+        ("after", 6, 6),
+        ("epoch", 23 + 11, 0),  # 23 updates an epoch: in the middle of the first run's second
+    ],
+)
+def test_killed_at_the_worst_moments(start, tmp_path, undisturbed, how, at, records):
+    process = start(tmp_path, 0, how, at)
+    errors = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == -signal.SIGKILL, errors
+    assert len(list(Store(tmp_path / "results"))) == records
+    finish(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_three_times_at_random_with_workers(start, tmp_path, undisturbed, rng, workers):
+    """Each time the workers go with their parent, and the next sweep goes on."""
+    hang()
+    for new in rng.integers(1, 5, 3):
+        n = min(len(contents(Store(tmp_path / "results"))) + new, len(everything()))
+        process = start(tmp_path, workers)
+        await_records(tmp_path, process, n)
+        time.sleep(rng.random() * 0.05)
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert 1 <= len(workers_of(psutil.Process(process.pid))) <= workers
+        process.kill()
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode == -signal.SIGKILL
+        assert_gone(children)
+        held = contents(Store(tmp_path / "results"))
+        assert len(held) >= n
+        assert held.items() <= undisturbed.items()
+    finish(tmp_path, undisturbed)
+
+
+def test_ctrl_c_keeps_the_finished_and_leaves_no_process(start, tmp_path, undisturbed):
+    """A terminal sends SIGINT to the whole group, workers too."""
+    hang()
+    process = start(tmp_path, 2)
+    await_records(tmp_path, process, 3)
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)
+    errors = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in errors
+    assert_gone(children)
+    finish(tmp_path, undisturbed)
+
+
+def test_two_sweeps_on_one_store_lose_nothing(start, tmp_path, undisturbed):
+    sweeps = [start(tmp_path), start(tmp_path)]
+    for process in sweeps:
+        errors = process.communicate(timeout=PATIENCE)[1]
+        assert process.returncode == 0, errors
+    assert contents(Store(tmp_path / "results")) == undisturbed
+    assert not list((tmp_path / "results").rglob("*.part"))
+    assert not list((tmp_path / "weights").rglob("*.part"))

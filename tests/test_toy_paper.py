@@ -1,0 +1,215 @@
+"""A paper is added by one module, one YAML file and one notebook in a folder of one's own, and by nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from scipy import stats
+
+import lbgap
+from lbgap.records import Store
+
+MODULE = '''
+"""A paper of our own: do larger batches travel less far in three epochs of digits?"""
+
+from pathlib import Path
+
+import yaml
+
+from lbgap.papers.paper import Axis, Cell, Claim, Figure, Published, Quantity, Series, Setting, Settings, Study, Table, dig
+from lbgap.spec import DataSpec, OptimizerSpec, Train, epochs_to_updates
+from lbgap.stats import Difference
+
+PROFILES = ("quick", "cpu")
+FACTS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
+
+
+class PaperSettings(Settings):
+    """What may be set."""
+
+    width: int = 16
+
+
+def study(settings):
+    """Two batch sizes."""
+    data, seeds = DataSpec(name="digits"), settings.seeds or (1 if settings.profile == "quick" else 5)
+
+    def jobs(batch):
+        return tuple(
+            (
+                Train(
+                    data=data,
+                    model="keskar.F1",
+                    options={"width": settings.width},
+                    optimizer=OptimizerSpec(name="adam", learning_rate=1e-3),
+                    batch_size=batch,
+                    updates=epochs_to_updates(2 if settings.profile == "quick" else 3, data.size, batch),
+                    seed=seed,
+                ),
+            )
+            for seed in range(seeds)
+        )
+
+    def travelled(batch):
+        return Quantity(jobs(batch), lambda r: r["distance"]["value"][-1])
+
+    facts = FACTS["tables"]["table1"]
+    published = dict(zip(facts["columns"], (Published(*v) for v in facts["rows"]["digits"]), strict=True))
+    cells = tuple(
+        Cell("digits", f"batch {b}", published[f"batch {b}"], Quantity(jobs(b), dig("final.test.batch.accuracy")), "digits")
+        for b in (100, 700)
+    )
+    rule = Setting("digits: distance, large - small", Difference("below"), travelled(700), travelled(100))
+    curves = tuple(
+        Series("distance", str(b), jobs(b), lambda r: zip(r["distance"]["update"], r["distance"]["value"], strict=True))
+        for b in (100, 700)
+    )
+    return Study(
+        "toy",
+        settings.profile,
+        (Table("table1", facts["title"], facts["unit"], cells, 1),),
+        (Figure("travel", "Distance", (Axis("distance", "update", "distance"),), curves),),
+        (Claim("Y1", FACTS["claims"]["Y1"], (rule,)),),
+    )
+'''
+FACTS = """
+citation: {key: toy2024, title: A toy}
+tables:
+  table1:
+    title: Test accuracy
+    unit: percent
+    columns: [batch 100, batch 700]
+    rows:
+      digits: [[97.5, 0.5], [94.25, 0.75]]
+claims:
+  Y1: Large batches travel less far
+"""
+CELLS = [
+    'from lbgap.chapter import Chapter\n\nchapter = Chapter("toy", globals())',
+    "chapter.box()",
+    "chapter.verdicts()",
+    'chapter.table("table1")',
+    'chapter.figure("travel")',
+    'chapter.figure_numbers("travel")',
+    'chapter.prose("Small batches reach {table1:digits:batch 100}; Y1 is {Y1}, {Y1:effect}.")',
+    "chapter.live()",
+]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """The folder of the paper, its records made on the command line; everything else that is written lies beside it."""
+    home = tmp_path_factory.mktemp("home")
+    folder = home / "papers"
+    folder.mkdir()
+    (folder / "toy.py").write_text(MODULE)
+    (folder / "toy.yaml").write_text(FACTS)
+    notebook = nbformat.v4.new_notebook()
+    parameters = nbformat.v4.new_code_cell("profile = None\nseeds = None\nworkers = 1")
+    parameters.metadata["tags"] = ["parameters"]
+    notebook.cells = [nbformat.v4.new_markdown_cell("# A toy"), parameters, *map(nbformat.v4.new_code_cell, CELLS)]
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, folder / "toy.ipynb")
+    done = python(home, "-W", "error", "-m", "lbgap", "run", "toy", "--profile", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("10 done, 0 left, 0 failed")
+    return home
+
+
+def python(home: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run Python with the paper's folder, and folders for records, cache and Jupyter's own files."""
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(lbgap.__file__).parents[1]),
+        "LBGAP_PAPERS": str(home / "papers"),
+        "LBGAP_RESULTS": str(home / "results"),
+        "LBGAP_CACHE": str(home / "cache"),
+        "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+    }
+    environment.pop("MPLBACKEND", None)  # a notebook shows its figures inline
+    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, cwd=home)
+
+
+def travelled(home: Path, batch: int) -> np.ndarray:
+    """How far the runs of a batch size went, by seed, straight from the records."""
+    records = sorted((r for r in Store(home / "results") if r.job.batch_size == batch), key=lambda r: r.job.seed)
+    return np.array([r.results["distance"]["value"][-1] for r in records])
+
+
+def execute(home: Path, name: str, *parameters: str) -> list[str]:
+    """The notebook through papermill: what each code cell shows, as text."""
+    out = home / f"{name}.ipynb"
+    notebook = home / "papers" / "toy.ipynb"
+    done = python(home, "-m", "papermill", str(notebook), str(out), "--no-progress-bar", *parameters)
+    assert done.returncode == 0, done.stderr
+    shown = []
+    for cell in nbformat.read(out, as_version=4).cells:
+        if cell.cell_type == "code" and cell.source in CELLS:
+            pieces = [o.get("data", {}) for o in cell.outputs]
+            assert all("data" in o for o in cell.outputs), cell.outputs
+            shown.append(
+                " ".join(p.get("text/html", p.get("text/markdown", "image" if "image/png" in p else "")) for p in pieces)
+            )
+    return shown
+
+
+def test_status_counts_its_records(home):
+    done = python(home, "-W", "error", "-m", "lbgap", "status", "toy", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = {(row["profile"], row["table"]): (row["done"], row["missing"]) for row in json.loads(done.stdout)}
+    assert rows == {
+        ("cpu", "table1"): (10, 0),
+        ("cpu", "travel"): (10, 0),
+        ("cpu", "Y1"): (10, 0),
+        ("quick", "table1"): (0, 2),
+        ("quick", "travel"): (0, 2),
+        ("quick", "Y1"): (0, 2),
+    }
+
+
+def test_verdicts_judge_its_claim_beside_those_of_the_other_papers(home):
+    done = python(home, "-W", "error", "-m", "lbgap", "verdicts", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert {row["paper"] for row in rows} == {"keskar", "toy"}
+    (row,) = [row for row in rows if row["paper"] == "toy"]
+    difference = travelled(home, 700) - travelled(home, 100)
+    expected = stats.ttest_1samp(difference, 0).confidence_interval()
+    assert (row["id"], row["claim"], row["profile"], row["n"]) == ("Y1", "Large batches travel less far", "cpu", 5)
+    assert row["effect"] == pytest.approx(difference.mean(), rel=1e-5)
+    assert row["interval"] == pytest.approx([expected.low, expected.high], rel=1e-5)
+    side = "replicated" if expected.high < 0 else "contradicted" if expected.low > 0 else "inconclusive"
+    assert row["verdict"] == side
+
+
+def test_its_notebook_shows_the_committed_records_and_trains_nothing(home):
+    before = {path: path.stat().st_mtime_ns for path in (home / "results").rglob("*.json")}
+    box, verdicts, table, figure, numbers, prose, live = execute(home, "committed")[1:]
+    assert "(of 1 claims)" in box
+    assert "10 of 10 jobs" in box
+    assert "Large batches travel less far" in verdicts
+    assert "97.50 ± 0.50" in table
+    accuracy = [r.results["final"]["test"]["batch"]["accuracy"] for r in Store(home / "results") if r.job.batch_size == 100]
+    ours = f"{np.mean(accuracy):.2f} ± {np.std(accuracy, ddof=1):.2f}"
+    assert ours in table
+    assert "image" in figure
+    assert "toy-travel.csv" in numbers
+    assert ours in prose
+    assert f"{(travelled(home, 700) - travelled(home, 100)).mean():+.3g} [" in prose
+    assert "Nothing was trained" in live
+    assert {path: path.stat().st_mtime_ns for path in (home / "results").rglob("*.json")} == before
+
+
+def test_its_notebook_runs_a_profile_with_ones_own_settings(home):
+    before = len(list((home / "results").rglob("*.json")))
+    live = execute(home, "live", "-p", "profile", "quick", "-p", "seeds", "1")[-1]
+    assert "**Live: quick.** 2 jobs were run for this page, 0 are left" in live
+    scratch = list(Store(home / "cache" / "scratch"))
+    assert {r.job.batch_size for r in scratch} == {100, 700}
+    assert all(f"{r.results['final']['test']['batch']['accuracy']:.2f}" in live for r in scratch)
+    assert len(list((home / "results").rglob("*.json"))) == before

@@ -131,9 +131,15 @@ class Chapter:
     def _number(self, name: str) -> str:
         parts = name.split(":")
         judged = {j.claim.id: j for j in report.committed_verdicts(self.paper.name, self.store)}
+        if parts[0] in judged and parts[1:] not in ([], ["effect"]):
+            raise ValueError(f"prose asks for {name}; of a claim there is {parts[0]} and {parts[0]}:effect")
         if parts[0] in judged:
             return f"**{judged[parts[0]].verdict}**" if len(parts) == 1 else render.decisive(judged[parts[0]])
         table, frame = report.committed_table(self.paper.name, parts[0], self.store)
+        if len(parts) not in (3, 4) or parts[3:] not in ([], ["published"]):
+            raise ValueError(
+                f"prose asks for {name}; of a table there is {parts[0]}:row:column and {parts[0]}:row:column:published"
+            )
         cell = frame[(frame["row"] == parts[1]) & (frame["column"] == parts[2])]
         if cell.empty:
             raise ValueError(f"prose asks for {name}; {parts[0]} has no such cell")
@@ -195,7 +201,8 @@ class Chapter:
 
     # ------------------------------------------------------------ pieces
 
-    def _command(self, name: str, profile: str = "paper") -> str:
+    def _command(self, name: str) -> str:
+        profile = next(p for p in report.COMMITTED if p in self.paper.profiles)
         study = self.paper.study(papers.settings(self.paper.name, profile=profile))
         groups = dict(study.groups())
         if name not in groups:
@@ -209,7 +216,8 @@ class Chapter:
         )
 
     def _not_run(self, name: str, frame: pd.DataFrame) -> str:
-        absent = [row for row, n in frame.groupby("row", sort=False)["n"].sum().items() if n == 0]
+        ran = (frame["n"] + frame["diverged"]).groupby(frame["row"], sort=False).sum()
+        absent = [row for row, n in ran.items() if n == 0]
         if not absent:
             return ""
         return (
@@ -240,52 +248,3 @@ def _workers(value: Any) -> int:
 def _show(figure: Figure, data: pd.DataFrame) -> None:
     plots.draw(figure, data)
     plt.show()
-
-
-# ---------------------------------------------------------------- pages that belong to no paper
-
-
-def _names(paper: str | None) -> list[str]:
-    return [papers.get(paper).name] if paper else list(papers.papers())
-
-
-def front_page(paper: str | None = None) -> None:
-    """The state of every claim of one paper or of all, from committed records."""
-    store = Store()
-    judged = [(name, j) for name in _names(paper) for j in report.committed_verdicts(name, store)]
-    display(HTML(render.scroll(render.verdict_table(judged, paper_column=True))))
-
-
-def status_page(paper: str | None = None) -> None:
-    """Jobs recorded and missing by paper, profile and table, with what the missing ones would cost."""
-    store = Store()
-    frame = pd.concat([report.status(name, store, ("cpu", "paper")) for name in _names(paper)], ignore_index=True)
-    frame["cost"] = [cost.in_words(s) if m else "" for s, m in zip(frame["seconds"], frame["missing"], strict=True)]
-    body = "".join(
-        f"<tr><td>{r.paper}</td><td>{r.profile}</td><th>{html.escape(r.table)}</th><td>{r.done}</td><td>{r.missing}"
-        f"</td><td>{r.cost}</td></tr>"
-        for r in frame.itertuples()
-    )
-    display(
-        HTML(
-            render.scroll(
-                "<table class='lbgap-table'><thead><tr><th>paper</th><th>profile</th><th>table, figure or claim</th>"
-                "<th>recorded</th><th>missing</th><th>left, one CPU thread</th></tr></thead>"
-                f"<tbody>{body}</tbody></table>"
-            )
-        )
-    )
-
-
-def export_csv(folder) -> list[str]:
-    """Write the numbers of every table and figure as CSV into a folder; returns the file names."""
-    store, written = Store(), []
-    for name in papers.papers():
-        studies = report.committed_studies(name)
-        for table in dict.fromkeys(t.name for s in studies for t in s.tables):
-            report.committed_table(name, table, store)[1].to_csv(folder / f"{name}-{table}.csv", index=False)
-            written.append(f"{name}-{table}.csv")
-        for figure in dict.fromkeys(f.name for s in studies for f in s.figures):
-            report.committed_figure(name, figure, store)[1].to_csv(folder / f"{name}-{figure}.csv", index=False)
-            written.append(f"{name}-{figure}.csv")
-    return written

@@ -119,6 +119,8 @@ def verify(
             typer.echo(f"{check.key}  {check.verdict}{loss}  {check.note}".rstrip())
     if as_json:
         typer.echo(json.dumps([c.as_dict() for c in checks], indent=1))
+    elif not checks:
+        typer.echo("no training run is recorded on this kind of device")
     if any(c.verdict == "differs" for c in checks):
         raise typer.Exit(1)
 
@@ -151,9 +153,9 @@ def data_sets(fetch: Annotated[str | None, typer.Option(help="Download a data se
 
 
 def main() -> None:
-    """Run the command line; bad input ends in one sentence and exit code 2."""
+    """Run the command line; bad input, and a worker that was killed, end in one sentence and exit code 2."""
     try:
         app()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
         print(f"lbgap: {error}", file=sys.stderr)
         sys.exit(2)

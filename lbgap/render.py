@@ -31,7 +31,10 @@ def table(of: Table, frame: pd.DataFrame) -> str:
     for row in dict.fromkeys(frame["row"]):
         part = frame[frame["row"] == row].set_index("column")
         if has_published:
-            shown = [number(part.at[c, "published"], part.at[c, "published_std"], of.digits) for c in columns]
+            shown = [
+                number(part.at[c, "published"], part.at[c, "published_std"], of.digits) if c in part.index else ""
+                for c in columns
+            ]
             lines.append(("published", row, "published", shown))
         for suffix, what in (("", "ours"), (RUNNING, "ours, running")):
             ours = part.loc[[c + suffix for c in columns if c + suffix in part.index]]

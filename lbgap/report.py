@@ -11,6 +11,7 @@ import pandas as pd
 from lbgap import cost, papers, paths
 from lbgap.papers.paper import Claim, Figure, Profile, Quantity, Setting, Study, Table
 from lbgap.records import Store
+from lbgap.spec import Job
 from lbgap.stats import MIN_SEEDS, Finding, Verdict, combine, judge
 
 # Committed records speak through these, the first that is complete.
@@ -29,6 +30,12 @@ def values(quantity: Quantity, store: Store) -> list[float | None]:
         else:
             out.append(quantity.read(*(r.results for r in records)))
     return out
+
+
+def _diverged(jobs: tuple[Job, ...], store: Store) -> bool:
+    """Whether all records of a value are there and one of them is of a run that diverged."""
+    records = [store.get(job) for job in jobs]
+    return all(records) and any(r.results.get("diverged") for r in records)
 
 
 # ---------------------------------------------------------------- tables
@@ -51,7 +58,7 @@ def table_frame(table: Table, profile: str, store: Store) -> pd.DataFrame:
                 "mean": ours.mean() if len(ours) else np.nan,
                 "std": ours.std(ddof=1) if len(ours) > 1 else np.nan,
                 "n": len(ours),
-                "diverged": len(held) - len(ours),
+                "diverged": sum(_diverged(jobs, store) for jobs in cell.quantity.jobs) if cell.quantity else 0,
                 "setting": cell.setting,
             }
         )
@@ -135,7 +142,7 @@ def committed_verdicts(paper: str, store: Store) -> list[Judged]:
     """Each claim by the first profile of :data:`COMMITTED` that decides it; undecided, by the one with most records."""
     studies = committed_studies(paper)
     out = []
-    for i, claim in enumerate(studies[0].claims):
+    for i, claim in enumerate(studies[0].claims if studies else ()):
         judged = [judge_claim(s.claims[i], s.profile, store) for s in studies]
         decided = [j for j in judged if j.verdict != "not run"]
         most = sorted(judged, key=lambda j: (-_share(j), len(j.findings) == 0))
@@ -201,11 +208,12 @@ def figure_frame(figure: Figure, store: Store) -> pd.DataFrame:
 
 def committed_figure(paper: str, name: str, store: Store) -> tuple[Figure, pd.DataFrame, str]:
     """A figure from committed records, each panel from the first profile that has any; and the profiles used."""
-    panels, frames, used, title, mark = {}, [], [], name, "line"
+    panels, frames, used, title, mark, known = {}, [], [], name, "line", False
     for study in committed_studies(paper):
         for figure in study.figures:
             if figure.name != name:
                 continue
+            known = True
             title, mark = figure.title, figure.mark
             frame = figure_frame(figure, store)
             fresh = [a for a in figure.panels if a.name not in panels and (frame["panel"] == a.name).any()]
@@ -213,6 +221,8 @@ def committed_figure(paper: str, name: str, store: Store) -> tuple[Figure, pd.Da
                 panels |= {a.name: a for a in fresh}
                 frames.append(frame[frame["panel"].isin([a.name for a in fresh])])
                 used.append(study.profile)
+    if not known:
+        raise ValueError(f"figure is '{name}'; {paper} has {', '.join(f.name for f in committed_studies(paper)[0].figures)}")
     data = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["panel", "line", "seed", "x", "y"])
     return Figure(name, title, tuple(panels.values()), (), mark), data, ", ".join(used)
 
@@ -223,7 +233,7 @@ def committed_figure(paper: str, name: str, store: Store) -> tuple[Figure, pd.Da
 def status(paper: str, store: Store, profiles: tuple[Profile, ...] | None = None) -> pd.DataFrame:
     """Jobs recorded and missing, and the cost of the missing ones, by profile and table, figure or claim."""
     of, lines = papers.get(paper), []
-    for profile in profiles or of.profiles:
+    for profile in of.profiles if profiles is None else profiles:
         study = of.study(papers.settings(paper, profile=profile))
         for name, groups in study.groups():
             if "/" in name:
@@ -240,4 +250,4 @@ def status(paper: str, store: Store, profiles: tuple[Profile, ...] | None = None
                     "seconds": sum(cost.seconds(job) for job in open_),
                 }
             )
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=["paper", "profile", "table", "done", "missing", "seconds"])

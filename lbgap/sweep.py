@@ -56,7 +56,10 @@ def plan(jobs: Iterable[Job], store: Store, cache: Cache) -> list[Task]:
         if weights in cache:
             return False
         record = store.get(weights.run)
-        return record is None or not record.results["diverged"]
+        if record is None or not record.results["diverged"]:
+            return True
+        # the epochs before the one in which it diverged are sound
+        return weights.epoch * weights.run.updates_per_epoch < record.results["updates"]
 
     def add(job: Job) -> None:
         if job in order:

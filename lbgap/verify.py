@@ -1,5 +1,6 @@
 """Do the committed runs come out again? Repeat their first updates, or all of them, and compare."""
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -55,7 +56,8 @@ def verify(store: Store, sample: int = 3, full: bool = False, seed: int = 0, dev
 
 
 def _loss_difference(recorded: dict[str, float], repeated: dict[str, float]) -> float:
-    return max(abs(repeated[k] - v) / max(abs(v), 1e-12) for k, v in recorded.items())
+    differences = [abs(float(repeated[k]) - v) / max(abs(v), 1e-12) for k, v in recorded.items()]
+    return max(d if math.isfinite(d) else math.inf for d in differences)
 
 
 def _repeat_beginning(record: Record, device: str) -> Check:
@@ -70,6 +72,8 @@ def _repeat_beginning(record: Record, device: str) -> Check:
 def _repeat_all(record: Record, device: str) -> Check:
     repeated = execute(record.job, Cache(), device).results
     loss = _loss_difference(record.results["loss_at"], repeated["loss_at"])
+    if repeated["diverged"]:
+        return Check(record.key, "differs", loss, note="diverged when repeated")
     accuracy = max(
         abs(record.results["final"][split][reading]["accuracy"] - values["accuracy"])
         for split, readings in repeated["final"].items()

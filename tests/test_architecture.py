@@ -13,7 +13,7 @@ import lbgap
 
 ROOT = Path(lbgap.__file__).parent
 FLOORS = {
-    5: {"cli", "chapter", "__main__"},
+    5: {"cli", "chapter", "pages", "__main__"},
     4: {"report", "plots", "render"},
     3: {"sweep", "verify", "papers"},
     2: {"jobs", "records", "cost"},

@@ -11,8 +11,7 @@ import pytest
 from IPython.display import HTML, Markdown
 from test_report import HUGE, LARGE, NAN, SMALL, put, run, toy
 
-from lbgap import chapter as pages
-from lbgap import papers, sweep, train
+from lbgap import chapter, pages, papers, sweep, train
 from lbgap.chapter import Chapter, ParameterError
 from lbgap.papers.paper import Paper, Settings
 from lbgap.records import Store
@@ -31,7 +30,8 @@ def shown(monkeypatch) -> list[str]:
         out.append("figure: " + ", ".join(ax.get_title() for ax in plt.gcf().axes))
         plt.close("all")
 
-    monkeypatch.setattr(pages, "display", display)
+    for module in (chapter, pages):
+        monkeypatch.setattr(module, "display", display)
     monkeypatch.setattr(plt, "show", show)
     return out
 
@@ -132,29 +132,29 @@ def test_settings_that_change_no_run_are_not_ones_own():
 
 
 def test_a_committed_page_of_keskar_trains_nothing_and_says_so(results, untrained, shown):
-    chapter = Chapter("keskar", {})
-    assert chapter.study is None
-    chapter.box()
+    opened = Chapter("keskar", {})
+    assert opened.study is None
+    opened.box()
     assert "14 not run (of 14 claims)" in shown[-1]
     assert re.search(r"Records:\W+0 of \d+ jobs", shown[-1])
-    chapter.verdicts()
+    opened.verdicts()
     for claim in (f"K{i}" for i in range(1, 15)):
         assert re.search(rf"\b{claim}\b", shown[-1])
     for table in ("table2", "table3", "table4", "table6", "table7", "ruler"):
         before = len(shown)
-        chapter.table(table)
+        opened.table(table)
         text = " ".join(shown[before:])
         assert "Not run" in text
         assert f"python -m lbgap run keskar --profile paper --only {table}" in text
     for figure in ("curves", "distance", "paths", "batch_sweep", "along", "warm_start"):
-        chapter.figure(figure)
+        opened.figure(figure)
         assert f"--only {figure}" in shown[-1]
         before = len(shown)
-        chapter.figure_numbers(figure)
+        opened.figure_numbers(figure)
         assert len(shown) == before
-    chapter.live()
+    opened.live()
     assert "Nothing was trained" in shown[-1]
-    chapter.live_figure("curves")
+    opened.live_figure("curves")
     assert not results.folder.exists()
 
 
@@ -252,13 +252,13 @@ def test_an_edited_record_is_never_shown(page, results, shown):
     put(results, LARGE, [89.0] * 5)
     path = results.path(run(SMALL, 3).key)
     path.write_text(path.read_text().replace("90.0", "99.0"))
-    chapter = page()
+    opened = page()
     for show in (
-        chapter.verdicts,
-        chapter.box,
-        lambda: chapter.table("tab"),
-        lambda: chapter.figure("fig"),
-        lambda: chapter.prose("{tab:a:SB}"),
+        opened.verdicts,
+        opened.box,
+        lambda: opened.table("tab"),
+        lambda: opened.figure("fig"),
+        lambda: opened.prose("{tab:a:SB}"),
         lambda: pages.front_page("chaptered"),
         lambda: pages.status_page("chaptered"),
     ):
@@ -286,14 +286,14 @@ def here(monkeypatch) -> list[int]:
 
 def test_a_live_page_runs_what_is_missing_shows_it_and_keeps_it_apart(results, shown, here, tmp_path):
     parameters = {"profile": "quick", "seeds": 1, "epochs": 1, "workers": 1}
-    chapter = Chapter("keskar", parameters)
-    chapter.live()
-    assert here == [len(chapter.study.jobs())]
+    opened = Chapter("keskar", parameters)
+    opened.live()
+    assert here == [len(opened.study.jobs())]
     assert shown[0].startswith("**Live: yours.**")
     assert f"{here[0]} jobs were run" in shown[0]
     assert not results.folder.exists(), "own settings and quick runs are never among the committed records"
     scratch = Store(tmp_path / "cache" / "scratch")
-    run_, *_ = [job for job in chapter.study.jobs() if job.kind == "train"]
+    run_, *_ = [job for job in opened.study.jobs() if job.kind == "train"]
     accuracy = scratch.get(run_).results["final"]["test"]["batch"]["accuracy"]
     text = " ".join(shown)
     assert f"{accuracy:.2f}" in text
@@ -302,7 +302,7 @@ def test_a_live_page_runs_what_is_missing_shows_it_and_keeps_it_apart(results, s
     (log,) = (tmp_path / "cache" / "logs").iterdir()
     assert f"{here[0]}/{here[0]}" in log.read_text()
     assert log.name in shown[0]
-    chapter.live_figure("curves")
+    opened.live_figure("curves")
     assert shown[-1] == "figure: F1, training loss, F1, test accuracy"
     # a second page finds everything done
     Chapter("keskar", parameters).live()
@@ -339,9 +339,9 @@ def test_pages_of_a_paper_that_has_some_of_the_profiles(results, monkeypatch, sh
         monkeypatch.setattr(papers, "papers", lambda of=of: {of.name: of})
         pages.front_page()
         pages.status_page()
-        chapter = Chapter(of.name, {})
-        chapter.verdicts()
-        chapter.box()
+        opened = Chapter(of.name, {})
+        opened.verdicts()
+        opened.box()
     of = Paper("pages-of-cpu", {}, Settings, lambda s: toy(s.profile), ("cpu",))
     monkeypatch.setattr(papers, "papers", lambda: {of.name: of})
     Chapter(of.name, {}).table("tab")

@@ -40,7 +40,6 @@ CHANGES = {
     "updates": {"updates": 37},
     "seed": {"seed": 1},
     "data_seed": {"data_seed": 1},
-    "data_seed": {"data_seed": 0},
     "precision": {"precision": "bfloat16"},
     "evaluate_every": {"evaluate_every": 2},
     "start": {"start": digits_run(seed=9).at(1)},

@@ -26,7 +26,7 @@ import nbformat
 import yaml
 from papermill import inspect_notebook
 
-from lbgap.chapter import export_csv
+from lbgap.pages import export_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK, BUILD = ROOT / "book", ROOT / "_build"
@@ -62,7 +62,7 @@ def digest(notebook: Path, profile: str) -> str:
 def execute(profile: str, force: bool) -> None:
     """Run the chapters into `_build/run`; a chapter is kept when nothing that shapes it has changed."""
     RUN.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, **KERNEL}
+    environment = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"} | KERNEL
     log = BUILD / "execution.json"  # chapter -> digest, profile, seconds
     done = json.loads(log.read_text()) if log.exists() else {}
     for notebook in chapters():
@@ -183,6 +183,7 @@ def refresh() -> None:
     from nbclient import NotebookClient
 
     os.environ |= KERNEL
+    os.environ.pop("MPLBACKEND", None)  # a kernel chooses its own; another one would store no figures
     for path in chapters():
         notebook = tidy(nbformat.read(path, as_version=4))
         resources = {"metadata": {"path": str(BOOK)}}

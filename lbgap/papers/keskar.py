@@ -414,7 +414,10 @@ def _claims_on_solutions(n: str, s: Setup, add: Callable[..., None]) -> None:
             ),
         )
     jobs = s.each(lambda seed: Measure(kind="directions", arguments={"epsilon": 1e-3}, of=(s.train("LB", seed).at(),)))
-    random, steep = (Quantity(jobs, lambda r, part=part: r[part] / r["largest"]) for part in ("random", "steep"))
+    random, steep = (
+        Quantity(jobs, lambda r, part=part: r[part] / r["largest"] if r["largest"] > 0 else math.nan)
+        for part in ("random", "steep")
+    )
     # "flat in most directions": a random corner of the box rises by less than a tenth of the most; "about 5% of the
     # dimensions": those coordinates of the maximiser alone make more than half of the rise
     add("K6", Setting(f"{n}: LB, random corner / largest rise", Difference("below"), random, Quantity(jobs, lambda r: 0.1)))

@@ -1,0 +1,59 @@
+"""Pages that belong to no paper: the front page, the status page, and every number as CSV."""
+
+import html
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import HTML, display
+
+from lbgap import cost, papers, render, report
+from lbgap.records import Store
+
+
+def _names(paper: str | None) -> list[str]:
+    return [papers.get(paper).name] if paper else list(papers.papers())
+
+
+def front_page(paper: str | None = None) -> None:
+    """The state of every claim of one paper or of all, from committed records."""
+    store = Store()
+    judged = [(name, j) for name in _names(paper) for j in report.committed_verdicts(name, store)]
+    display(HTML(render.scroll(render.verdict_table(judged, paper_column=True))))
+
+
+def status_page(paper: str | None = None) -> None:
+    """Jobs recorded and missing by paper, profile and table, with what the missing ones would cost."""
+    store = Store()
+    frame = pd.concat(
+        [report.status(name, store, [s.profile for s in reversed(report.committed_studies(name))]) for name in _names(paper)],
+        ignore_index=True,
+    )
+    frame["cost"] = [cost.in_words(s) if m else "" for s, m in zip(frame["seconds"], frame["missing"], strict=True)]
+    body = "".join(
+        f"<tr><td>{r.paper}</td><td>{r.profile}</td><th>{html.escape(r.table)}</th><td>{r.done}</td><td>{r.missing}"
+        f"</td><td>{r.cost}</td></tr>"
+        for r in frame.itertuples()
+    )
+    display(
+        HTML(
+            render.scroll(
+                "<table class='lbgap-table'><thead><tr><th>paper</th><th>profile</th><th>table, figure or claim</th>"
+                "<th>recorded</th><th>missing</th><th>left, one CPU thread</th></tr></thead>"
+                f"<tbody>{body}</tbody></table>"
+            )
+        )
+    )
+
+
+def export_csv(folder: Path) -> list[str]:
+    """Write the numbers of every table and figure as CSV into a folder; returns the file names."""
+    store, written = Store(), []
+    for name in papers.papers():
+        studies = report.committed_studies(name)
+        for table in dict.fromkeys(t.name for s in studies for t in s.tables):
+            report.committed_table(name, table, store)[1].to_csv(folder / f"{name}-{table}.csv", index=False)
+            written.append(f"{name}-{table}.csv")
+        for figure in dict.fromkeys(f.name for s in studies for f in s.figures):
+            report.committed_figure(name, figure, store)[1].to_csv(folder / f"{name}-{figure}.csv", index=False)
+            written.append(f"{name}-{figure}.csv")
+    return written

@@ -123,28 +123,31 @@ class Chapter:
     def prose(self, template: str) -> None:
         """Markdown with numbers from records.
 
-        ``{table2:F1:test_LB}`` is a cell's mean and deviation, ``{table2:F1:test_LB:published}`` the paper's; ``{K1}`` is a
-        verdict, ``{K1:effect}`` the decisive setting's effect and interval. A role (``{cite:p}`` and a backtick) is left alone.
+        ``{table2:F1:test_LB}`` is a cell's mean and deviation, with ``:published`` behind it the paper's; ``{K1}`` is a
+        verdict, ``{K1:effect}`` the decisive setting's effect and interval. A role (``{cite:p}`` and a backtick) is left
+        alone.
+
+        Raises:
+            ValueError: a name that is none of these.
         """
         display(Markdown(re.sub(r"\{([^{}`]+)\}(?!`)", lambda match: self._number(match[1]), template)))
 
     def _number(self, name: str) -> str:
-        parts = name.split(":")
         judged = {j.claim.id: j for j in report.committed_verdicts(self.paper.name, self.store)}
-        if parts[0] in judged and parts[1:] not in ([], ["effect"]):
-            raise ValueError(f"prose asks for {name}; of a claim there is {parts[0]} and {parts[0]}:effect")
-        if parts[0] in judged:
-            return f"**{judged[parts[0]].verdict}**" if len(parts) == 1 else render.decisive(judged[parts[0]])
-        table, frame = report.committed_table(self.paper.name, parts[0], self.store)
-        if len(parts) not in (3, 4) or parts[3:] not in ([], ["published"]):
+        claim, _, rest = name.partition(":")
+        if claim in judged and rest in ("", "effect"):
+            return render.decisive(judged[claim]) if rest else f"**{judged[claim].verdict}**"
+        row, _, column = rest.removesuffix(":published").rpartition(":")
+        if claim in judged or not row:
             raise ValueError(
-                f"prose asks for {name}; of a table there is {parts[0]}:row:column and {parts[0]}:row:column:published"
+                f"prose asks for {name}; there is CLAIM, CLAIM:effect, TABLE:ROW:COLUMN and TABLE:ROW:COLUMN:published"
             )
-        cell = frame[(frame["row"] == parts[1]) & (frame["column"] == parts[2])]
+        table, frame = report.committed_table(self.paper.name, claim, self.store)
+        cell = frame[(frame["row"] == row) & (frame["column"] == column)]
         if cell.empty:
-            raise ValueError(f"prose asks for {name}; {parts[0]} has no such cell")
+            raise ValueError(f"prose asks for {name}; {table.name} has no such cell")
         line = cell.iloc[0]
-        if parts[3:] == ["published"]:
+        if rest.endswith(":published"):
             return render.number(line["published"], line["published_std"], table.digits)
         return render.number(line["mean"], line["std"], table.digits) if line["n"] else "(not run)"
 

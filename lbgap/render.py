@@ -10,10 +10,14 @@ from lbgap.stats import Estimate, Finding, Ratio, Rule, Trend
 
 
 def number(mean: float, std: float, digits: int) -> str:
-    """ "98.03 ± 0.07"; empty where there is no mean."""
+    """ "98.03 ± 0.07"; what that many digits would show as 0 has two significant ones; empty where there is no mean."""
+
+    def shown(value: float) -> str:
+        return f"{value:.2g}" if 0 < abs(value) < 10**-digits else f"{value:,.{digits}f}"
+
     if pd.isna(mean):
         return ""
-    return f"{mean:,.{digits}f}" + ("" if pd.isna(std) else f" ± {std:,.{digits}f}")
+    return shown(mean) + ("" if pd.isna(std) else f" ± {shown(std)}")
 
 
 def _heading(column: str) -> str:

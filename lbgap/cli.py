@@ -32,8 +32,8 @@ def _names(paper: str | None) -> list[str]:
 def run(
     paper: Annotated[str, typer.Argument(help="A paper's name.")],
     profile: Annotated[str, typer.Option(help="quick, cpu or paper.")],
-    only: Annotated[list[str] | None, typer.Option(help="A table, row (table2/F1), figure or claim; repeatable.")] = None,
-    networks: Annotated[list[str] | None, typer.Option(help="Restrict to a network; repeatable.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Tables, rows (table2/F1), figures or claims.")] = None,
+    networks: Annotated[list[str] | None, typer.Option(help="Restrict to these networks.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Number of seeds.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop after so long; what is finished stays.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each on a CPU.")] = 1,
@@ -152,10 +152,22 @@ def data_sets(fetch: Annotated[str | None, typer.Option(help="Download a data se
         typer.echo(f"{name:9} {source.n_train:7,} / {source.n_test:7,}  {data.available(name)}")
 
 
+def _spelled_out(arguments: list[str]) -> list[str]:
+    """``--only A B`` as ``--only A --only B``: the parser takes one value an option."""
+    out, option = [], None
+    for argument in arguments:
+        if argument.startswith("-"):
+            option = argument if argument in ("--only", "--networks") else None
+        elif option and out[-1] != option:
+            out.append(option)
+        out.append(argument)
+    return out
+
+
 def main() -> None:
     """Run the command line; bad input, and a worker that was killed, end in one sentence and exit code 2."""
     try:
-        app()
+        app(_spelled_out(sys.argv[1:]))
     except (ValueError, FileNotFoundError, RuntimeError) as error:
         print(f"lbgap: {error}", file=sys.stderr)
         sys.exit(2)

@@ -126,6 +126,13 @@ def test_a_dry_run_of_every_profile_and_part(lbgap, results):
         assert f"{len(listed)} jobs to run, for {len(jobs)} of profile {profile}" in out
 
 
+def test_several_names_may_follow_one_option(lbgap, results):
+    one = lbgap("run", "keskar", "--profile", "cpu", "--only", "K1", "K9", "--dry-run", "--networks", "C1", "C3")
+    other = "run keskar --profile cpu --only K1 --only K9 --dry-run --networks C1 --networks C3".split()
+    assert one == lbgap(*other)
+    assert one != lbgap("run", "keskar", "--profile", "cpu", "--only", "K1", "--dry-run", "--networks", "C1")
+
+
 def test_a_run_records_and_a_second_finds_nothing_to_do(lbgap, results, monkeypatch):
     real = sweep.run
     monkeypatch.setattr(sweep, "run", lambda jobs, store, minutes, workers: real(jobs, store, workers=0))

@@ -124,8 +124,8 @@ class Chapter:
         """Markdown with numbers from records.
 
         ``{table2:F1:test_LB}`` is a cell's mean and deviation, with ``:published`` behind it the paper's; ``{K1}`` is a
-        verdict, ``{K1:effect}`` the decisive setting's effect and interval. A role (``{cite:p}`` and a backtick) is left
-        alone.
+        verdict, ``{K1:F1}`` that of one network's settings, ``{K1:effect}`` the decisive setting's effect. A role
+        (``{cite:p}`` and a backtick) is left alone.
 
         Raises:
             ValueError: a name that is none of these.
@@ -137,10 +137,12 @@ class Chapter:
         claim, _, rest = name.partition(":")
         if claim in judged and rest in ("", "effect"):
             return render.decisive(judged[claim]) if rest else f"**{judged[claim].verdict}**"
+        if claim in judged and (verdict := judged[claim].on(rest)):
+            return f"**{verdict}**"
         row, _, column = rest.removesuffix(":published").rpartition(":")
         if claim in judged or not row:
             raise ValueError(
-                f"prose asks for {name}; there is CLAIM, CLAIM:effect, TABLE:ROW:COLUMN and TABLE:ROW:COLUMN:published"
+                f"prose asks for {name}; there is CLAIM, CLAIM:NETWORK, CLAIM:effect, TABLE:ROW:COLUMN and that with :published"
             )
         table, frame = report.committed_table(self.paper.name, claim, self.store)
         cell = frame[(frame["row"] == row) & (frame["column"] == column)]

@@ -1,6 +1,5 @@
 """Records in; tables, verdicts and states out, for any paper. Everything here is a value or a pandas frame."""
 
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -108,6 +107,11 @@ class Judged:
     findings: tuple[tuple[Setting, Finding], ...]
     reason: str
 
+    def on(self, network: str) -> Verdict | None:
+        """The verdict of one network's settings alone; None where the claim has none."""
+        findings = [f for s, f in self.findings if s.network == network]
+        return combine(findings, len(findings)) if findings else None
+
     @property
     def decisive(self) -> tuple[Setting, Finding] | None:
         """The setting that weighs most against the claim: contradicted before inconclusive before the rest."""
@@ -133,7 +137,7 @@ def judge_claim(claim: Claim, profile: str, store: Store) -> Judged:
             )
         )
     verdict = combine([f for _, f in findings], claim.needed or len(findings))
-    open_ = dict.fromkeys(re.split("[,:]", s.label)[0] for s, f in findings if f.verdict == "not run")
+    open_ = dict.fromkeys(s.network for s, f in findings if f.verdict == "not run")
     reason = f"fewer than {MIN_SEEDS} seeds: {', '.join(open_)}" if verdict == "not run" else ""
     return Judged(claim, profile, verdict, tuple(findings), reason)
 

@@ -5,6 +5,7 @@ A paper is data. Nothing here is computed or drawn; the jobs of a study are thos
 
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -93,12 +94,17 @@ class Figure:
 
 @dataclass(frozen=True)
 class Setting:
-    """A rule on one setting of a claim; ``part`` groups rules that must all hold there."""
+    """A rule on one setting of a claim; the label begins with the network's name, up to a colon or comma."""
 
     label: str
     rule: Rule
     a: Quantity
     b: Quantity | None = None
+
+    @property
+    def network(self) -> str:
+        """The network that the setting is about."""
+        return re.split("[,:]", self.label)[0]
 
 
 @dataclass(frozen=True)

@@ -107,13 +107,15 @@ def scroll(table: str) -> str:
 
 def effect(rule: Rule, e: Estimate | None) -> str:
     """An effect with its interval: "-0.22 [-0.3, -0.1]", "× 13 [11, 15]" for ratios, "rank corr. -0.9 ..." for trends."""
+
+    def three(value: float, sign: str = "") -> str:
+        return f"{float(f'{value:.3g}'):{sign},g}"
+
     if e is None:
         return "–"
     mark = "× " if isinstance(rule, Ratio) else "rank corr. " if isinstance(rule, Trend) else ""
-    sign = "" if isinstance(rule, Ratio) else "+"
-    if e.n < 2:
-        return f"{mark}{e.effect:{sign}.3g}"
-    return f"{mark}{e.effect:{sign}.3g} [{e.low:.3g}, {e.high:.3g}]"
+    mean = mark + three(e.effect, "" if isinstance(rule, Ratio) else "+")
+    return mean if e.n < 2 else f"{mean} [{three(e.low)}, {three(e.high)}]"
 
 
 def decisive(judged: report.Judged) -> str:

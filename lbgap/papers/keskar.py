@@ -405,14 +405,11 @@ def _claims_on_solutions(n: str, s: Setup, add: Callable[..., None]) -> None:
     for shape in SHAPES:
         large, small = (Quantity(_path(s, shape), lambda r, at=at: _rise(r, at)) for at in (1.0, 0.0))
         add("K3", Setting(f"{n}, {shape}: rise of the loss, LB / SB", Ratio(2), large, small))
+    # "one to two orders of magnitude": published ratios run from 8.7 (C3) to 223 (F2), in the subspace from 12 (C4)
     for claim, space in (("K4", "full"), ("K5", "random")):
-        add(
-            claim,
-            *(
-                Setting(f"{n}, epsilon {e:g}: LB / SB", Ratio(10), s.sharp("LB", e, space=space), s.sharp("SB", e, space=space))
-                for e in EPSILONS.values()
-            ),
-        )
+        for e in EPSILONS.values():
+            large, small = (s.sharp(b, e, space=space) for b in ("LB", "SB"))
+            add(claim, Setting(f"{n}, epsilon {e:g}: LB / SB", Ratio(5), large, small))
     jobs = s.each(lambda seed: Measure(kind="directions", arguments={"epsilon": 1e-3}, of=(s.train("LB", seed).at(),)))
     random, steep = (
         Quantity(jobs, lambda r, part=part: r[part] / r["largest"] if r["largest"] > 0 else math.nan)
@@ -420,8 +417,16 @@ def _claims_on_solutions(n: str, s: Setup, add: Callable[..., None]) -> None:
     )
     # "flat in most directions": a random corner of the box rises by less than a tenth of the most; "about 5% of the
     # dimensions": those coordinates of the maximiser alone make more than half of the rise
-    add("K6", Setting(f"{n}: LB, random corner / largest rise", Difference("below"), random, Quantity(jobs, lambda r: 0.1)))
-    add("K6", Setting(f"{n}: LB, steepest 5% / largest rise", Difference("above"), steep, Quantity(jobs, lambda r: 0.5)))
+    add(
+        "K6",
+        Setting(
+            f"{n}: LB, random corner / largest rise, minus 0.1", Difference("below"), random, Quantity(jobs, lambda r: 0.1)
+        ),
+    )
+    add(
+        "K6",
+        Setting(f"{n}: LB, steepest 5% / largest rise, minus 0.5", Difference("above"), steep, Quantity(jobs, lambda r: 0.5)),
+    )
     add("K9", Setting(f"{n}: distance, SB / LB", Ratio(3), s.distance("SB"), s.distance("LB")))
 
 
@@ -457,10 +462,10 @@ def _claims_on_figures(n: str, s: Setup, add: Callable[..., None]) -> None:
 def _claims_on_treatments(n: str, s: Setup, add: Callable[..., None]) -> None:
     if n.startswith("C"):
         a = _augment(s)
-        # published differences: -1.13, +0.44, -1.52, +2.83 points; "comparable" is read as 1.5
+        # published differences: -1.13, +0.44, -1.52, +2.83 points; "comparable" is read as at most 2 points worse
         add(
             "K11",
-            Setting(f"{n}, augmented: test accuracy, LB - SB", Equivalence(1.5), a.accuracy("LB"), a.accuracy("SB")),
+            Setting(f"{n}, augmented: test accuracy, LB - SB", Difference("above", -2.0), a.accuracy("LB"), a.accuracy("SB")),
             # published: 3.5 (C3) to 54 (C2)
             Setting(f"{n}: sharpness, augmented LB / plain SB", Ratio(2), a.sharp("LB"), s.sharp("SB")),
         )

@@ -160,7 +160,7 @@ class Chapter:
         if self.study is None:
             display(Markdown("Nothing was trained for this page: it shows committed records only."))
             return
-        store = Store(paths.cache() / "scratch") if self.profile == "quick" or self.own else self.store
+        store = self._live_store()
         log = paths.cache() / "logs" / f"{self.paper.name}-{self.profile}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as stream:
@@ -173,46 +173,53 @@ class Chapter:
                 f"in `{shown}`."
             )
         )
+        self._show_study(self.study, store)
         if outcome.failed:
             raise RuntimeError(f"{len(outcome.failed)} jobs failed: {next(iter(outcome.failed.values()))}")
-        self._show_study(self.study, store)
 
     def _show_study(self, study: Study, store: Store) -> None:
         for table in study.tables:
             frame = report.table_frame(table, self.profile, store)
             if frame["n"].sum():
                 frame = frame[frame.groupby("row")["n"].transform("sum") > 0]
-                if self.profile == "quick":  # published values of other data have no place beside a demonstration
+                if self.profile == "quick" or self.own:  # published values belong to the paper's own settings
                     table, frame = replace(table, number=None), frame.assign(published=float("nan"))
                 display(HTML(render.table(table, frame) + render.settings_line(frame)))
         judged = [report.judge_claim(c, study.profile, store) for c in study.claims]
         judged = [j for j in judged if any(f.estimate for _, f in j.findings)]
         if judged:
-            display(
-                HTML(
-                    "<p class='lbgap-title'>What the claims' rules see (live; a demonstration, not a verdict)</p>"
-                    + render.scroll(render.settings_table(judged, verdicts=False))
-                )
-            )
+            demonstration = self.profile == "quick" or self.own
+            what = "a demonstration, not a verdict" if demonstration else f"profile {self.profile}"
+            title = f"<p class='lbgap-title'>What the claims' rules see (live; {what})</p>"
+            display(HTML(title + render.scroll(render.settings_table(judged, verdicts=not demonstration))))
 
     def live_figure(self, name: str) -> None:
         """A figure of the chosen profile, from what :meth:`live` ran."""
         if self.study is None:
             display(Markdown("Run with a profile to see this figure."))
             return
-        store = Store(paths.cache() / "scratch") if self.profile == "quick" or self.own else self.store
-        figure = {f.name: f for f in self.study.figures}[name]
-        _show(figure, report.figure_frame(figure, store))
+        figures = {f.name: f for f in self.study.figures}
+        if name not in figures:
+            raise ValueError(f"figure is '{name}'; this profile has {', '.join(figures)}")
+        data = report.figure_frame(figures[name], self._live_store())
+        if data.empty:
+            display(Markdown("Nothing of this figure is recorded yet."))
+        else:
+            _show(figures[name], data)
+
+    def _live_store(self) -> Store:
+        """Demonstrations and a re-runner's own settings stay out of the committed records."""
+        return Store(paths.cache() / "scratch") if self.profile == "quick" or self.own else self.store
 
     # ------------------------------------------------------------ pieces
 
     def _command(self, name: str) -> str:
-        profile = next(p for p in report.COMMITTED if p in self.paper.profiles)
-        study = self.paper.study(papers.settings(self.paper.name, profile=profile))
-        groups = dict(study.groups())
-        if name not in groups:
-            return ""
-        jobs = [j for j in study.jobs([name]) if j not in self.store]
+        """How to run what is missing of a table or figure, in the smallest profile that lacks some of it, and its cost."""
+        for study in reversed(report.committed_studies(self.paper.name)):
+            jobs = report.with_parents([j for j in study.jobs([name]) if j not in self.store], self.store)
+            if jobs:
+                break
+        profile = study.profile
         device = "cuda" if profile == "paper" else "cpu"
         seconds = sum(cost.seconds(j, device) for j in jobs)
         return (

@@ -80,7 +80,8 @@ def status(paper: PaperName = None, results: Results = None, as_json: Json = Fal
         typer.echo(json.dumps(rows, indent=1))
         return
     for row in rows:
-        rest = f"  about {cost.in_words(row['seconds'])} on one CPU thread" if row["missing"] else ""
+        where = "GPU" if row["profile"] == "paper" else "CPU thread"
+        rest = f"  about {cost.in_words(row['seconds'])} on one {where}" if row["missing"] else ""
         typer.echo(
             f"{row['paper']:8} {row['profile']:6} {row['table']:12} {row['done']:4} done {row['missing']:4} missing{rest}"
         )

@@ -34,7 +34,6 @@ class Source:
     n_test: int
     shape: tuple[int, ...]
     n_classes: int
-    licence: str = "free"
 
 
 SOURCES = {
@@ -42,7 +41,7 @@ SOURCES = {
     "mnist": Source(60_000, 10_000, (1, 28, 28), 10),
     "cifar10": Source(50_000, 10_000, (3, 32, 32), 10),
     "cifar100": Source(50_000, 10_000, (3, 32, 32), 100),
-    "timit": Source(721_329, 310_621, (360,), 1973, licence="TIMIT is licensed by the LDC"),
+    "timit": Source(721_329, 310_621, (360,), 1973),
 }
 
 

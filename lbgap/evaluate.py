@@ -26,7 +26,7 @@ def batch_norm_reading(model: nn.Module, reading: str, x: Tensor | None = None, 
     if reading not in READINGS:
         raise ValueError(f"batch_norm is '{reading}'; accepted are {', '.join(READINGS)}")
     if reading == "reestimated" and x is None:
-        raise ValueError("batch_norm is 'reestimated' but x is None; accepted is the data to estimate the statistics on")
+        raise ValueError("batch_norm is 'reestimated' without data; it needs the training inputs to estimate the statistics on")
     # a batch norm without buffers reads the batch whatever one asks
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     modes = {m: m.training for m in model.modules()}

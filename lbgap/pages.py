@@ -38,7 +38,7 @@ def status_page(paper: str | None = None) -> None:
         HTML(
             render.scroll(
                 "<table class='lbgap-table'><thead><tr><th>paper</th><th>profile</th><th>table, figure or claim</th>"
-                "<th>recorded</th><th>missing</th><th>left, one CPU thread</th></tr></thead>"
+                "<th>recorded</th><th>missing</th><th>left (paper: one GPU; cpu: one thread)</th></tr></thead>"
                 f"<tbody>{body}</tbody></table>"
             )
         )

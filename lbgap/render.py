@@ -13,6 +13,8 @@ def number(mean: float, std: float, digits: int) -> str:
     """ "98.03 ± 0.07"; what that many digits would show as 0 has two significant ones; empty where there is no mean."""
 
     def shown(value: float) -> str:
+        if value == float("inf"):
+            return "∞"
         return f"{value:.2g}" if 0 < abs(value) < 10**-digits else f"{value:,.{digits}f}"
 
     if pd.isna(mean):
@@ -64,7 +66,8 @@ def _ours(part: pd.DataFrame, column: str, digits: int) -> str:
         return ""
     line = part.loc[column]
     diverged = f" ({line['diverged']} diverged)" if line["diverged"] else ""
-    return (number(line["mean"], line["std"], digits) or ("" if diverged else "not run")) + diverged
+    otherwise = "" if diverged else "undefined" if line["undefined"] else "not run"
+    return (number(line["mean"], line["std"], digits) or otherwise) + diverged
 
 
 def _span(n: pd.Series) -> str:
@@ -133,7 +136,7 @@ def verdict_table(judged: list[tuple[str, report.Judged]], paper_column: bool = 
     lines = []
     for paper, j in judged:
         n = j.decisive[1].estimate.n if j.decisive else 0
-        why = f"<br><small>{html.escape(j.reason)}</small>" if j.reason else ""
+        why = "".join(f"<br><small>{html.escape(text)}</small>" for text in (j.reason, j.claim.note if n else "") if text)
         where = f"<br><small>{html.escape(j.decisive[0].label)}</small>" if j.decisive else ""
         lines.append(
             f"<tr>{f'<td>{html.escape(paper)}</td>' if paper_column else ''}<th>{j.claim.id}</th>"

@@ -41,11 +41,15 @@ def _diverged(jobs: tuple[Job, ...], store: Store) -> bool:
 
 
 def table_frame(table: Table, profile: str, store: Store) -> pd.DataFrame:
-    """Long form, a line a cell: published mean and deviation; our mean, deviation (n - 1), n, diverged; setting."""
+    """Long form, a line a cell: published mean and deviation; our mean, deviation (n - 1), n, diverged; setting.
+
+    ``undefined`` counts values that recorded jobs do not give, such as a ratio 0 / 0.
+    """
     lines = []
     for cell in table.cells:
         held = [v for v in values(cell.quantity, store) if v is not None] if cell.quantity else []
-        ours = np.array([v for v in held if np.isfinite(v)])
+        ours = np.array([v for v in held if not np.isnan(v)])
+        diverged = sum(_diverged(jobs, store) for jobs in cell.quantity.jobs) if cell.quantity else 0
         lines.append(
             {
                 "table": table.name,
@@ -55,9 +59,10 @@ def table_frame(table: Table, profile: str, store: Store) -> pd.DataFrame:
                 "published_std": cell.published.std if cell.published and cell.published.std is not None else np.nan,
                 "profile": profile,
                 "mean": ours.mean() if len(ours) else np.nan,
-                "std": ours.std(ddof=1) if len(ours) > 1 else np.nan,
+                "std": ours.std(ddof=1) if len(ours) > 1 and np.isfinite(ours).all() else np.nan,
                 "n": len(ours),
-                "diverged": sum(_diverged(jobs, store) for jobs in cell.quantity.jobs) if cell.quantity else 0,
+                "diverged": diverged,
+                "undefined": len(held) - len(ours) - diverged,
                 "setting": cell.setting,
             }
         )
@@ -137,7 +142,7 @@ def judge_claim(claim: Claim, profile: str, store: Store) -> Judged:
             )
         )
     verdict = combine([f for _, f in findings], claim.needed or len(findings))
-    open_ = dict.fromkeys(s.network for s, f in findings if f.verdict == "not run")
+    open_ = dict.fromkeys(s.network + (f" ({f.reason})" if f.lost else "") for s, f in findings if f.verdict == "not run")
     reason = f"fewer than {MIN_SEEDS} seeds: {', '.join(open_)}" if verdict == "not run" else ""
     return Judged(claim, profile, verdict, tuple(findings), reason)
 
@@ -234,8 +239,27 @@ def committed_figure(paper: str, name: str, store: Store) -> tuple[Figure, pd.Da
 # ---------------------------------------------------------------- state
 
 
+def with_parents(jobs: list[Job], store: Store) -> list[Job]:
+    """Jobs, and before each the runs without a record whose weights it needs."""
+    out: dict[Job, None] = {}
+
+    def add(job: Job) -> None:
+        for weights in job.parents:
+            if store.get(weights.run) is None:
+                add(weights.run)
+        out[job] = None
+
+    for job in jobs:
+        add(job)
+    return list(out)
+
+
 def status(paper: str, store: Store, profiles: tuple[Profile, ...] | None = None) -> pd.DataFrame:
-    """Jobs recorded and missing, and the cost of the missing ones, by profile and table, figure or claim."""
+    """Jobs recorded and missing, by profile and table, figure or claim.
+
+    ``seconds``: expected cost of the missing ones and of the unrecorded runs they need, one after the other; on a GPU for
+    profile ``paper``, else on a CPU thread.
+    """
     of, lines = papers.get(paper), []
     for profile in of.profiles if profiles is None else profiles:
         study = of.study(papers.settings(paper, profile=profile))
@@ -244,6 +268,7 @@ def status(paper: str, store: Store, profiles: tuple[Profile, ...] | None = None
                 continue
             jobs = list(dict.fromkeys(job for per in groups for seed in per for job in seed))
             open_ = [job for job in jobs if store.get(job) is None]
+            needed = with_parents(open_, store)
             lines.append(
                 {
                     "paper": paper,
@@ -251,7 +276,7 @@ def status(paper: str, store: Store, profiles: tuple[Profile, ...] | None = None
                     "table": name,
                     "done": len(jobs) - len(open_),
                     "missing": len(open_),
-                    "seconds": sum(cost.seconds(job) for job in open_),
+                    "seconds": sum(cost.seconds(job, "cuda" if profile == "paper" else "cpu") for job in needed),
                 }
             )
     return pd.DataFrame(lines, columns=["paper", "profile", "table", "done", "missing", "seconds"])

@@ -28,6 +28,7 @@ class Finding:
     verdict: Verdict
     estimate: Estimate | None
     reason: str = ""
+    lost: int = 0  # pairs without a finite value: a run diverged, or a ratio has no value
 
 
 def t_interval(values: ArrayLike, level: float = 0.95) -> Estimate:
@@ -132,24 +133,26 @@ Rule = Difference | Equivalence | Ratio | Trend
 
 
 def judge(rule: Rule, a: ArrayLike, b: ArrayLike) -> Finding:
-    """Apply a rule to two sequences of values paired by seed; NaN marks a run that diverged, and its pair is left out.
+    """Apply a rule to two sequences of values paired by seed.
 
+    A pair with a value that is not finite (NaN: a run diverged) is left out and counted as ``lost``.
     Fewer than :data:`MIN_SEEDS` pairs give an estimate but no verdict.
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
     if a.shape != b.shape or a.ndim != 1:
         raise ValueError(f"a and b have shapes {a.shape} and {b.shape}; accepted are two sequences of one length")
     finite = np.isfinite(a) & np.isfinite(b)
-    diverged = int((~finite).sum())
-    note = f"{diverged} of {len(a)} pairs diverged" if diverged else ""
+    lost = int((~finite).sum())
+    note = f"{lost} of {len(a)} pairs have no finite value" if lost else ""
     if not finite.any():
-        return Finding("not run", None, note or "no records")
+        return Finding("not run", None, note or "no records", lost)
     estimate = rule.estimate(a[finite], b[finite])
     if estimate.n < MIN_SEEDS:
-        return Finding("not run", estimate, "; ".join(filter(None, [note, f"n is {estimate.n}, {MIN_SEEDS} are needed"])))
+        few = f"n is {estimate.n}, {MIN_SEEDS} are needed"
+        return Finding("not run", estimate, "; ".join(filter(None, [note, few])), lost)
     if not np.isfinite(estimate.effect):
-        return Finding("inconclusive", estimate, "a value is not positive, so there is no ratio")
-    return Finding(rule.verdict(estimate), estimate, note)
+        return Finding("inconclusive", estimate, "a value is not positive, so there is no ratio", lost)
+    return Finding(rule.verdict(estimate), estimate, note, lost)
 
 
 def combine(findings: list[Finding], needed: int) -> Verdict:

@@ -160,7 +160,7 @@ def _worker_begins() -> None:
 
 def _spawned(tasks, store, cache, deadline, workers, device, done) -> None:
     context = multiprocessing.get_context("spawn")
-    waiting, ended = list(tasks), set()
+    waiting = list(tasks)
     running: dict[Future, Task] = {}
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_worker_begins)
     try:
@@ -177,7 +177,6 @@ def _spawned(tasks, store, cache, deadline, workers, device, done) -> None:
             finished, _ = wait(running, timeout=left, return_when=FIRST_COMPLETED)
             for future in finished:
                 task = running.pop(future)
-                ended.add(task.job)
                 error = future.exception()
                 if isinstance(error, BrokenProcessPool):
                     raise RuntimeError("a worker process was killed; run again to go on with what is missing") from error

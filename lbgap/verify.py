@@ -2,8 +2,10 @@
 
 import math
 import random
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 
@@ -70,7 +72,8 @@ def _repeat_beginning(record: Record, device: str) -> Check:
 
 
 def _repeat_all(record: Record, device: str) -> Check:
-    repeated = execute(record.job, Cache(), device).results
+    with tempfile.TemporaryDirectory() as folder:  # the cached weights stay those that measurements were made on
+        repeated = execute(record.job, Cache(Path(folder)), device).results
     loss = _loss_difference(record.results["loss_at"], repeated["loss_at"])
     if repeated["diverged"]:
         return Check(record.key, "differs", loss, note="diverged when repeated")

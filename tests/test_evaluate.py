@@ -159,6 +159,6 @@ def test_an_unknown_reading_is_refused():
 
 
 def test_reestimation_needs_data():
-    with pytest.raises(ValueError, match="^batch_norm is 'reestimated' but x is None"):
+    with pytest.raises(ValueError, match="^batch_norm is 'reestimated' without data"):
         with batch_norm_reading(nn.BatchNorm1d(2), "reestimated"):
             pass

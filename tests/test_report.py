@@ -150,12 +150,12 @@ def test_diverged_runs_are_counted_and_left_out_of_the_mean(store):
     assert line["std"] == pytest.approx(math.sqrt(2))
 
 
-def test_a_ratio_without_a_value_is_no_divergence(store):
-    """Nothing diverged: the small batch's number is 0, so that there is no ratio to it."""
+def test_a_ratio_to_zero_is_infinite_and_no_divergence(store):
+    """Nothing diverged: the small batch's number is 0."""
     put(store, SMALL, [0.0, 50.0])
     put(store, LARGE, [25.0, 25.0])
     line = cell(report.table_frame(toy("cpu").tables[1], "cpu", store), "a", "LB / SB")
-    assert (line["mean"], line["n"], line["diverged"]) == (0.5, 1, 0)
+    assert (line["mean"], line["n"], line["diverged"]) == (math.inf, 2, 0)
 
 
 # ---------------------------------------------------------------- which profile speaks

@@ -200,17 +200,19 @@ def test_a_diverged_run_takes_its_pair_with_it_and_is_counted(bad, side):
     kept = [np.delete(s, 3) for s in sequences]
     finding, expected = judge(Difference("above", 1), *sequences), judge(Difference("above", 1), *kept)
     assert (finding.verdict, finding.estimate) == (expected.verdict, expected.estimate)
-    assert finding.reason == "1 of 8 pairs diverged"
+    assert finding.reason == "1 of 8 pairs have no finite value" and finding.lost == 1
 
 
 def test_where_too_few_are_left_both_reasons_are_given():
     a, b = pairs(6)
     a[:2] = np.nan
-    assert judge(Difference("above"), a, b).reason == f"2 of 6 pairs diverged; n is 4, {MIN_SEEDS} are needed"
+    assert judge(Difference("above"), a, b).reason == f"2 of 6 pairs have no finite value; n is 4, {MIN_SEEDS} are needed"
 
 
 def test_where_all_diverged_there_is_no_estimate():
-    assert judge(Difference("above"), [np.nan] * 5, [1.0] * 5) == Finding("not run", None, "5 of 5 pairs diverged")
+    assert judge(Difference("above"), [np.nan] * 5, [1.0] * 5) == Finding(
+        "not run", None, "5 of 5 pairs have no finite value", 5
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0])

@@ -7,11 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lbgap.evaluate import CHUNK
+
 # A loss is a scalar tensor, or an iterable of scalar terms whose sum it is (so that the graph of one term at a time lives).
 Loss = Callable[[nn.Module], Tensor | Iterator[Tensor]]
 
 
-def mean_cross_entropy(x: Tensor, y: Tensor, chunk: int = 5000) -> Loss:
+def mean_cross_entropy(x: Tensor, y: Tensor, chunk: int = CHUNK) -> Loss:
     """Mean cross entropy over a whole set, in fixed chunks (which are also the batches of per-batch batch norm).
 
     The network runs in its own precision; softmax and sum are float64, because near a minimum the loss of one example is

@@ -76,9 +76,10 @@ def sharpness(
         batch_norm: "batch" (statistics of each batch the loss passes, the authors' Keras mode 2), "running", or
             "reestimated" (from ``data``, inputs of the training set, under the solution's weights).
         iterations: L-BFGS-B iterations; the paper's "inexact" is 10.
-        scaling: factor on the objective inside the solver. L-BFGS-B's first trial step is the gradient itself, which near
-            a minimum is far shorter than the box, so that unscaled it can stop with nothing found. "auto" makes
-            that step as long as the box's half diagonal; a number sets the factor.
+        scaling: factor on the objective inside the solver. L-BFGS-B's first trial step is the gradient itself, which near a
+            minimum is far shorter than the box, so that unscaled it can stop with nothing found. "auto" gives the
+            gradient at the start the length of the box's half diagonal (the solver then cuts the step to the box,
+            coordinate by coordinate); a number sets the factor.
         tolerance: the solver's ``ftol`` and ``gtol``; 0 leaves ``iterations`` alone to end the search, "scipy" takes
             SciPy's defaults (2.2e-9 and 1e-5).
         start: "solution" (z = 0) or "random" (uniform in the box, from ``seed``).

@@ -14,7 +14,6 @@ from lbgap.spec import Frozen, Job
 from lbgap.stats import Rule
 
 Profile = Literal["quick", "cpu", "paper"]
-PROFILES: tuple[Profile, ...] = ("quick", "cpu", "paper")
 
 
 Jobs = tuple[tuple[Job, ...], ...]  # for each seed, the jobs whose records are read together
@@ -57,7 +56,6 @@ class Table:
     cells: tuple[Cell, ...]
     number: int | None = None
     digits: int = 2
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,13 +107,17 @@ class Setting:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper, judged on ``needed`` of its settings (None: on all), or the reason why it is not run."""
+    """A claim of the paper, judged on ``needed`` of its settings (None: on all), or the reason why it is not run.
+
+    ``note`` is what a reader must know beside the verdict.
+    """
 
     id: str
     text: str
     settings: tuple[Setting, ...] = ()
     needed: int | None = None
     reason: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,8 @@ class Setup:
     def words(self) -> str:
         """The setting, for a reader."""
         some = "" if self.data.size == lookup(self.data.name).n_train else f"{self.data.size:,} images of "
-        return f"{some}{DATA_NAMES[self.data.name]}, batch {self.small} / {self.large}, {self.epochs} epochs"
+        rate = f"{self.optimizer.name} at {self.optimizer.learning_rate:g}"
+        return f"{some}{DATA_NAMES[self.data.name]}, batch {self.small} / {self.large}, {self.epochs} epochs, {rate}"
 
 
 def point(panel: str, line: str, x: float, quantity: Quantity) -> Series:

@@ -1,9 +1,9 @@
 """F1, F2 and C1-C4 of Keskar et al. 2017, as the authors' released code builds them (network_zoo.py).
 
 Order everywhere: layer with bias, batch norm, ReLU, then dropout. Keras-1 defaults: Glorot-uniform weights, zero biases,
-batch-norm epsilon 1e-5 (a default of the time). Where the paper's text differs: its notation for C1/C3 reads as convolutions of stride 2
-(appendix B.3), the code has stride 1 and a pool of stride 2, which is what is built here; C2/C4 have dropout between
-convolutions in the code alone.
+batch-norm epsilon 1e-5 (a default of the time). Where the paper's text differs: its notation for C1/C3 reads as
+convolutions of stride 2 (appendix B.3), the code has stride 1 and a pool of stride 2, which is what is built here; C2/C4
+have dropout between convolutions in the code alone.
 """
 
 import math

@@ -366,7 +366,10 @@ def _warm_start(setups: Setups) -> Figure:
 
 # ---------------------------------------------------------------- claims: rules fixed in a commit before their records
 
-NOTES = {"K5": "under our scale of A, which the paper leaves open; another scale turns the sign (see the sensitivity table)"}
+NOTES = {
+    "K5": "under our scale of A, which the paper leaves open; another scale turns the sign (see the sensitivity table)",
+    "K6": "read on single weights; some other subspace of that size may still hold the rise",
+}
 REASONS = {
     "K13": "adversarial and stability training are not written yet, and the paper gives no numbers for them",
     "K14": "the talk gives no numbers; a network without batch norm is in the sensitivity table, with one seed",

@@ -533,7 +533,7 @@ def test_a_scale_of_the_subspace_is_checked_in_full_space_too():
 
 
 def test_reestimation_needs_data():
-    with pytest.raises(ValueError, match="^batch_norm is 'reestimated' but"):
+    with pytest.raises(ValueError, match="^batch_norm is 'reestimated' without data"):
         sharpness(Weights(np.ones(5)), linear(np.ones(5), 100.0), batch_norm="reestimated")
 
 

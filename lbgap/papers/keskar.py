@@ -416,11 +416,11 @@ def _claims_on_solutions(n: str, s: Setup, add: Callable[..., None]) -> None:
     for shape in SHAPES:
         large, small = (Quantity(_path(s, shape), lambda r, at=at: _rise(r, at)) for at in (1.0, 0.0))
         add("K3", Setting(f"{n}, {shape}: rise of the loss, LB / SB", Ratio(2), large, small))
-    # "one to two orders of magnitude": published ratios run from 8.7 (C3) to 223 (F2), in the subspace from 10.5 (C4)
+    # "one to two orders of magnitude": the lower end, fixed before the runs; the paper's own C3 misses it at 1e-3 (8.7)
     for claim, space in (("K4", "full"), ("K5", "random")):
         for e in EPSILONS.values():
             large, small = (s.sharp(b, e, space=space) for b in ("LB", "SB"))
-            add(claim, Setting(f"{n}, epsilon {e:g}: LB / SB", Ratio(5), large, small))
+            add(claim, Setting(f"{n}, epsilon {e:g}: LB / SB", Ratio(10), large, small))
     jobs = s.each(lambda seed: Measure(kind="directions", arguments={"epsilon": 1e-3}, of=(s.train("LB", seed).at(),)))
     random, steep = (
         Quantity(jobs, lambda r, part=part: r[part] / r["largest"] if r["largest"] > 0 else math.nan)

@@ -47,15 +47,16 @@ def missing(jobs: Iterable[Job], store: Store) -> list[Job]:
 def plan(jobs: Iterable[Job], store: Store, cache: Cache) -> list[Task]:
     """What must run, parents before children: the jobs without a record, and the runs whose weights they lack.
 
-    A run that has its record but whose weights are gone is repeated; one that diverged is not, since it has none.
+    A run that has its record but whose weights are gone is repeated; one that diverged is not, since it has none. Weights
+    without their run's record are what a sweep left that was killed between the two: that run is repeated too.
     """
     order: dict[Job, None] = {}
     wanted: dict[Train, set[int]] = {}
 
     def lacking(weights: Weights) -> bool:
-        if weights in cache:
-            return False
         record = store.get(weights.run)
+        if record is not None and weights in cache:
+            return False
         if record is None or not record.results["diverged"]:
             return True
         # the epochs before the one in which it diverged are sound

@@ -31,4 +31,34 @@ def keskar(x: Tensor, generator: Generator) -> Tensor:
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-AUGMENTATIONS = {"keskar": keskar}
+def hoffer(x: Tensor, generator: Generator) -> Tensor:
+    """Hoffer et al. 2017, released code (preprocess.py): a random crop of the padded image, and horizontal reflections.
+
+    Images of 32 pixels or fewer are padded, by an eighth of their size where they are colour (with grey, 127 of 255) and by
+    a fourteenth where they are grey (with black): 4 pixels for CIFAR, 2 for MNIST. Larger ones (ImageNet, 256x256) are cropped
+    to 7/8 of their size: 224.
+
+    Args:
+        x: (n, channels, height, width) in [0, 1].
+        generator: on the device of ``x``.
+    Returns:
+        A tensor like ``x``, or smaller where nothing was padded.
+    """
+    n, channels, height, width = x.shape
+    if max(height, width) > 32:
+        out = height * 7 // 8, width * 7 // 8
+    else:
+        pad, fill = (height // 8, 127 / 255) if channels == 3 else (max(1, height // 14), 0.0)
+        out, x = (height, width), F.pad(x, (pad, pad, pad, pad), value=fill)
+    tops, lefts = (
+        torch.randint(whole - part + 1, (n, 1), generator=generator, device=x.device)
+        for whole, part in zip(x.shape[2:], out, strict=True)
+    )
+    rows, columns = (start + torch.arange(part, device=x.device) for start, part in zip((tops, lefts), out, strict=True))
+    flipped = torch.rand(n, 1, generator=generator, device=x.device) < 0.5
+    columns = torch.where(flipped, columns.flip(1), columns)
+    every = torch.arange(n, device=x.device)[:, None, None]
+    return x.permute(0, 2, 3, 1)[every, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+AUGMENTATIONS = {"keskar": keskar, "hoffer": hoffer}

@@ -94,7 +94,7 @@ class DataSpec(Frozen):
     name: str
     n_train: Count | None = None
     n_test: Count | None = None
-    augment: Literal["none", "keskar"] = "none"
+    augment: Literal["none", "keskar", "hoffer"] = "none"
 
     @model_validator(mode="after")
     def _within_the_set(self):
@@ -115,7 +115,9 @@ class OptimizerSpec(Frozen):
     """Adam (Kingma & Ba 2015) or SGD; ``learning_rate`` has no default because no experiment should hide it.
 
     ``proximal`` > 0 is conservative training (Keskar et al. 2017, E.2): each batch minimises its mean loss plus
-    ``proximal``/2 ||x - x_k||^2 with ``inner_steps`` optimizer steps from x_k.
+    ``proximal``/2 ||x - x_k||^2 with ``inner_steps`` optimizer steps from x_k. ``clip_norm`` > 0 scales a longer gradient
+    down to that global norm. ``fresh_each_epoch`` throws the optimizer's state away at the end of each epoch, as the code
+    of Hoffer et al. 2017 does.
     """
 
     name: Literal["adam", "sgd"]
@@ -124,6 +126,16 @@ class OptimizerSpec(Frozen):
     weight_decay: NotNegative = 0.0
     proximal: NotNegative = 0.0
     inner_steps: Count = 1
+    clip_norm: NotNegative = 0.0
+    fresh_each_epoch: bool = False
+
+
+class Phase(Frozen):
+    """What changes once ``update`` updates are done: learning rate, weight decay (None: as before)."""
+
+    update: Count
+    learning_rate: Positive | None = None
+    weight_decay: NotNegative | None = None
 
 
 class Train(Frozen):
@@ -133,7 +145,9 @@ class Train(Frozen):
     does not divide the set (Keras ``fit``). ``evaluate_every`` (epochs) sets how dense the recorded test curve is; the end
     is always evaluated. ``seed`` decides initialisation, data order, augmentation and dropout; ``data_seed``, where it is
     given, the order of the data in its place, so that runs can share one order. ``start`` warm-starts from another run's
-    weights, with a fresh optimizer.
+    weights, with a fresh optimizer. ``phases`` is the regime after the first phase, which is the optimizer's own.
+    ``ghost_batch_size`` turns every batch norm into ghost batch norm. ``curve_reading`` is how batch norm is read for the
+    recorded test curve; ``layers`` records the distance from the start for each parameter tensor too.
     """
 
     kind: Literal["train"] = "train"
@@ -148,10 +162,31 @@ class Train(Frozen):
     precision: Literal["float32", "bfloat16"] = "float32"
     evaluate_every: Count = 1
     start: "Weights | None" = None
+    phases: tuple[Phase, ...] = ()
+    ghost_batch_size: Count | None = None
+    ghost_averaging: Literal["sequential", "mean"] = "sequential"
+    curve_reading: Literal["batch", "running"] = "batch"
+    layers: bool = False
     semantics: int = 0
 
     def __init__(self, **values):
         super().__init__(**{"semantics": SEMANTICS["train"], **values})
+
+    @model_validator(mode="after")
+    def _phases_in_order(self):
+        at = [phase.update for phase in self.phases]
+        if at != sorted(set(at)):
+            raise ValueError(f"phases begin at updates {', '.join(map(str, at))}; accepted are increasing ones")
+        return self
+
+    @model_validator(mode="after")
+    def _ghost_within_batch(self):
+        if self.ghost_batch_size is not None and self.ghost_batch_size > self.batch_size:
+            raise ValueError(
+                f"ghost_batch_size is {self.ghost_batch_size}; with a batch of {self.batch_size} accepted is 1 to "
+                f"{self.batch_size}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _batch_within_data(self):

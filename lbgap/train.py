@@ -1,6 +1,7 @@
 """One training run: a flat loop from initial weights to curves, with the weights of chosen epochs handed out."""
 
 import hashlib
+import math
 from collections.abc import Callable, Collection
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lbgap import augment, models
+from lbgap import augment, ghost, models, schedule
 from lbgap.data import Data, load
 from lbgap.evaluate import loss_and_accuracy
 from lbgap.spec import OptimizerSpec, Train
@@ -45,8 +46,9 @@ def run(
         stop_after: end after so many updates and return only the losses at :data:`CHECKPOINTS` (for verification).
     Returns:
         ``diverged``; ``loss_at`` {update: batch loss}; ``curve`` per evaluated epoch (train loss and accuracy are running
-        means over the epoch's batches, test is read with batch statistics); ``final`` loss and accuracy on both splits in
-        both batch-norm readings; ``distance`` ||x_t - x_0|| at log-spaced updates; ``parameters``.
+        means over the epoch's batches, test is read as ``spec.curve_reading`` says); ``final`` loss and accuracy on both
+        splits in both batch-norm readings; ``distance`` ||x_t - x_0|| at log-spaced updates, with ``spec.layers`` for each
+        parameter tensor by name as well; ``parameters``.
     """
     if (start is None) != (spec.start is None):
         raise ValueError(
@@ -63,7 +65,8 @@ def run(
 
 def initial_model(spec: Train, data: Data) -> nn.Module:
     """The network of a spec, built with the global generator as it stands."""
-    return models.build(spec.model, tuple(data.train.x.shape[1:]), data.n_classes, **spec.options)
+    model = models.build(spec.model, tuple(data.train.x.shape[1:]), data.n_classes, **spec.options)
+    return model if spec.ghost_batch_size is None else ghost.convert(model, spec.ghost_batch_size, spec.ghost_averaging)
 
 
 def optimizer(spec: OptimizerSpec, parameters: list[Tensor]) -> torch.optim.Optimizer:
@@ -94,7 +97,10 @@ def _train(spec, model, data, device, keep, on_weights, stop_after) -> dict:
             on_weights(epoch, {k: v.detach().to("cpu", copy=True).contiguous() for k, v in model.state_dict().items()})
 
     distances = set(np.unique(np.geomspace(1, spec.updates, 40).round().astype(int)).tolist())
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
     loss_at, distance = {}, {"update": [], "value": []}
+    if spec.layers:
+        distance["layers"] = {name: [] for name in names}
     curve = {name: [] for name in CURVE}
     update, diverged = 0, False
     hand_out(0)
@@ -104,6 +110,8 @@ def _train(spec, model, data, device, keep, on_weights, stop_after) -> dict:
         for index in torch.randperm(spec.data.size, generator=order).to(device).split(spec.batch_size):
             if update == spec.updates:
                 break
+            for group in opt.param_groups:
+                group["lr"], group["weight_decay"] = schedule.at(spec.optimizer, spec.phases, update)
             update += 1
             x, y = data.train.x[index], data.train.y[index]
             if transform:
@@ -116,16 +124,21 @@ def _train(spec, model, data, device, keep, on_weights, stop_after) -> dict:
             if update in CHECKPOINTS:
                 loss_at[str(update)] = float(loss)
             if update in distances and stop_after is None:
+                moved = [_distance(p, o) for p, o in zip(parameters, origin, strict=True)]
                 distance["update"].append(update)
-                distance["value"].append(_distance(parameters, origin))
+                distance["value"].append(math.hypot(*moved))
+                for name, value in zip(names, moved if spec.layers else (), strict=False):
+                    distance["layers"][name].append(value)
             if update == stop_after:
                 return {"loss_at": loss_at}
+        if spec.optimizer.fresh_each_epoch:
+            opt.state.clear()
         mean = float(loss_sum) / seen
         evaluated = stop_after is None and (epoch % spec.evaluate_every == 0 or epoch == spec.epochs)
         # losses are taken before their updates: what the last one left shows in the weights, or in the test loss
         diverged = not (np.isfinite(mean) and all(bool(p.isfinite().all()) for p in parameters))
         if not diverged and evaluated:
-            test_loss, test_accuracy = loss_and_accuracy(model, data.test.x, data.test.y)
+            test_loss, test_accuracy = loss_and_accuracy(model, data.test.x, data.test.y, spec.curve_reading)
             diverged = not np.isfinite(test_loss)
         if diverged:
             break
@@ -173,6 +186,8 @@ def _step(spec: Train, model: nn.Module, parameters, opt, x: Tensor, y: Tensor) 
         if anchor:  # gradient of proximal/2 ||x - x_k||^2
             for p, a in zip(parameters, anchor, strict=True):
                 p.grad.add_(p.detach() - a, alpha=spec.optimizer.proximal)
+        if spec.optimizer.clip_norm:
+            nn.utils.clip_grad_norm_(parameters, spec.optimizer.clip_norm)
         opt.step()
         if first is None:
             first = loss.detach(), (logits.detach().argmax(1) == y).sum()
@@ -185,5 +200,5 @@ def _stream(seed: int, use: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{use} {seed}".encode()).digest()[:4], "big")
 
 
-def _distance(parameters: list[Tensor], origin: list[Tensor]) -> float:
-    return float(sum((p.detach() - o).double().square().sum() for p, o in zip(parameters, origin, strict=True)).sqrt())
+def _distance(parameter: Tensor, origin: Tensor) -> float:
+    return float((parameter.detach() - origin).double().square().sum().sqrt())

@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from lbgap.models import keskar
+from lbgap.models import hoffer, keskar
 
-_BUILDERS = {**keskar.BUILDERS}
+_BUILDERS = {**keskar.BUILDERS, **hoffer.BUILDERS}
 
 
 def build(name: str, shape: tuple[int, ...], n_classes: int, **options) -> nn.Module:

@@ -2,8 +2,8 @@
 
 A data set is loaded once, whole, as float32 in [0, 1] (pixel / 255 and no other preprocessing, as in Keskar et al.
 2017, released code); a batch is an index selection. Four sources: scikit-learn's embedded digits; MNIST and CIFAR in
-torchvision's own layouts or as an image-folder tree; TIMIT features from a user's ``timit.npz``. Nothing here needs
-torchvision but :func:`fetch`.
+torchvision's own layouts or as an image-folder tree; TIMIT features from a user's ``timit.npz``. A fifth, ImageNet, does
+not fit: its pictures stay on disk (:mod:`lbgap.pictures`). Nothing here needs torchvision but :func:`fetch`.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from lbgap import paths
+from lbgap.pictures import Pictures, labelled
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # x, y of the training split, x, y of the test split
 
@@ -42,6 +43,7 @@ SOURCES = {
     "cifar10": Source(50_000, 10_000, (3, 32, 32), 10),
     "cifar100": Source(50_000, 10_000, (3, 32, 32), 100),
     "timit": Source(721_329, 310_621, (360,), 1973),
+    "imagenet": Source(1_281_167, 50_000, (3, 256, 256), 1000),
 }
 
 
@@ -49,7 +51,7 @@ SOURCES = {
 class Split:
     """Inputs ``x`` (n, *shape) float32 and labels ``y`` (n,) int64."""
 
-    x: Tensor
+    x: Tensor | Pictures
     y: Tensor
 
     def __len__(self) -> int:
@@ -80,7 +82,7 @@ def load(name: str, n_train: int | None = None, n_test: int | None = None, devic
         DataMissing: the files are not under ``LBGAP_DATA``.
     """
     source = lookup(name)
-    arrays = _raw(name, locate(name))
+    arrays = _imagenet(locate(name)) if name == "imagenet" else _raw(name, locate(name))
     take = {"train": source.n_train if n_train is None else n_train, "test": source.n_test if n_test is None else n_test}
     splits = {}
     for split, (x, y) in (("train", arrays[:2]), ("test", arrays[2:4])):
@@ -88,12 +90,16 @@ def load(name: str, n_train: int | None = None, n_test: int | None = None, devic
             raise ValueError(f"n_{split} is {take[split]}; {name} accepts 1 to {len(y)}")
         if take[split] < len(y):
             chosen = np.sort(np.random.default_rng(0).permutation(len(y))[: take[split]])
-            x, y = x[chosen], y[chosen]
-        inputs = torch.tensor(x, dtype=torch.float32, device=device)
-        if x.dtype == np.uint8:
-            inputs.div_(255)
-        splits[split] = Split(inputs, torch.tensor(y, dtype=torch.int64, device=device))
+            x, y = [x[i] for i in chosen] if isinstance(x, list) else x[chosen], y[chosen]
+        splits[split] = Split(_inputs(x, source, device), torch.tensor(y, dtype=torch.int64, device=device))
     return Data(splits["train"], splits["test"], source.n_classes, arrays[4])
+
+
+def _inputs(x: np.ndarray | list[Path], source: Source, device: str) -> Tensor | Pictures:
+    if isinstance(x, list):
+        return Pictures(x, source.shape[1], device)
+    inputs = torch.tensor(x, dtype=torch.float32, device=device)
+    return inputs.div_(255) if x.dtype == np.uint8 else inputs
 
 
 def lookup(name: str) -> Source:
@@ -137,16 +143,28 @@ def locate(name: str) -> Path | None:
         "mnist": [(root / "MNIST" / "raw", _MNIST)],
         "cifar10": [(root / _CIFAR["cifar10"][0], ["test_batch"]), (root / "cifar10", ["train", "test"])],
         "cifar100": [(root / _CIFAR["cifar100"][0], ["test"]), (root / "cifar100", ["train", "test"])],
+        "imagenet": [(root / "imagenet", ["train", "val"])],
     }[name]
     for folder, parts in layouts:
         if all((folder / part).exists() for part in parts):
             return folder
     if not layouts:
         return None
+    get = (
+        "bring your own copy as {train,val}/<class>/<picture> in that folder, since ImageNet is not free to pass on"
+        if name == "imagenet"
+        else f"or run 'python -m lbgap data --fetch {name}'"
+    )
     raise DataMissing(
         f"data set '{name}' not found at {' or '.join(str(folder) for folder, _ in layouts)}; set LBGAP_DATA to the folder "
-        f"that holds it, or run 'python -m lbgap data --fetch {name}'"
+        f"that holds it, {get}"
     )
+
+
+def _imagenet(folder: Path) -> tuple[list[Path], np.ndarray, list[Path], np.ndarray, str]:
+    """Files and labels of both splits, and a digest of their names and sizes: the pictures themselves stay on disk."""
+    (x, y, one), (xt, yt, two) = (labelled(folder / part) for part in ("train", "val"))
+    return x, y, xt, yt, hashlib.sha256((one + two).encode()).hexdigest()
 
 
 def _digits(_: None) -> Arrays:
@@ -260,7 +278,9 @@ def fetch(name: str) -> Path:
     """Download a data set through torchvision (which shows progress and checks MD5 sums) into the data folder."""
     classes = {"mnist": "MNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
     if name not in classes:
-        raise ValueError(f"fetch is '{name}'; accepted are {', '.join(classes)} (digits is embedded, TIMIT is licensed)")
+        raise ValueError(
+            f"fetch is '{name}'; accepted are {', '.join(classes)} (digits is embedded, TIMIT and ImageNet are licensed)"
+        )
     dataset = getattr(_torchvision().datasets, classes[name])
     for train in (True, False):
         dataset(root=str(paths.data()), train=train, download=True)

@@ -6,6 +6,7 @@ import seaborn as sns
 from matplotlib.figure import Figure as Canvas
 
 from lbgap.papers.paper import Figure
+from lbgap.stats import t_interval
 
 # Okabe-Ito: distinguishable with every common colour blindness. What recurs keeps its colour in every chapter.
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
@@ -45,6 +46,8 @@ def draw(figure: Figure, data: pd.DataFrame) -> Canvas:
             }
             if figure.mark == "point":
                 sns.scatterplot(**style, s=28)
+            elif figure.mark == "interval":
+                sns.lineplot(**style, dashes=False, errorbar=_interval, err_style="bars", markersize=6, markeredgewidth=0)
             else:
                 sns.lineplot(**style, dashes=False, errorbar=("pi", 100), markersize=4, markeredgewidth=0)
             ax.set(title=axis.name, xlabel=axis.x, ylabel=axis.y)
@@ -52,8 +55,16 @@ def draw(figure: Figure, data: pd.DataFrame) -> Canvas:
                 ax.set_xscale("log")
             if axis.log_y:
                 ax.set_yscale("log")
+            if axis.ticks:
+                ax.set_xticks(range(len(axis.ticks)), axis.ticks)
             if len(lines) > 1:
                 ax.legend(title=None, frameon=True)
         for ax in list(axes.flat)[len(panels) :]:
             ax.remove()
     return canvas
+
+
+def _interval(values: pd.Series) -> tuple[float, float]:
+    """The 95% interval of a mean; of one value, itself."""
+    e = t_interval(values)
+    return (e.low, e.high) if e.n > 1 else (e.effect, e.effect)

@@ -20,22 +20,8 @@ import yaml
 from pydantic import Field
 
 from lbgap.data import lookup
-from lbgap.papers.paper import (
-    Axis,
-    Cell,
-    Claim,
-    Figure,
-    Jobs,
-    Published,
-    Quantity,
-    Series,
-    Setting,
-    Settings,
-    Study,
-    Table,
-    dig,
-)
-from lbgap.papers.setup import Setup, point
+from lbgap.papers.paper import Axis, Cell, Claim, Figure, Jobs, Quantity, Series, Setting, Settings, Study, Table, dig
+from lbgap.papers.setup import Setup, point, published_table
 from lbgap.spec import DataSpec, Measure, OptimizerSpec, Train
 from lbgap.stats import Difference, Equivalence, Ratio, Trend, rank_correlation
 
@@ -94,10 +80,10 @@ def study(settings: PaperSettings) -> Study:
 def _setups(settings: PaperSettings) -> Setups:
     """The networks of a profile, with a re-runner's own settings laid over them."""
     full = {n: _setup(n, DataSpec(name=d), 256, lookup(d).n_train // 10, 100) for n, d in DATA.items()}
-    full["F1"] = full["F1"].changed(data_seed=F1_ORDER)
+    full["F1"] = full["F1"].fixing(data_seed=F1_ORDER)
     setups = {
         "quick": lambda: {
-            "F1": _setup("F1", DataSpec(name="digits"), 16, 375, 40).changed(width=128, evaluate_every=4, seeds=3)
+            "F1": _setup("F1", DataSpec(name="digits"), 16, 375, 40).changed(options={"width": 128}, evaluate_every=4, seeds=3)
         },
         # C1 and C3: 2,500 images, 10% of them the large batch, the small one at about the paper's ratio of 19.5
         "cpu": lambda: (
@@ -151,28 +137,16 @@ def _conserve(setup: Setup) -> Setup:
 # ---------------------------------------------------------------- tables
 
 
-def _table(name: str, setups: Setups, columns: dict[str, Callable[[Setup], Quantity]]) -> Table:
-    """A row per network of the paper's table; a network that the profile does not train has published values alone."""
-    facts, cells = FACTS["tables"][name], []
-    for network, row in facts["rows"].items():
-        published = {c: Published(*v) for c, v in zip(facts["columns"], row, strict=True)}
-        setup = setups.get(network)
-        cells += [
-            Cell(network, column, published.get(column), quantity(setup) if setup else None, setup.words if setup else "")
-            for column, quantity in columns.items()
-        ]
-    return Table(name, facts["title"], facts["unit"], tuple(cells), int(name[-1]))
-
-
 def _accuracies(setups: Setups) -> Table:
     columns = {f"{split}_{b}": lambda s, b=b, split=split: s.accuracy(b, split) for split in ("train", "test") for b in BATCHES}
     columns |= {f"test_{b} running": lambda s, b=b: s.accuracy(b, "test", "running") for b in BATCHES}
-    return _table("table2", setups, columns)
+    return published_table(FACTS, "table2", setups, columns)
 
 
 def _sharpnesses(setups: Setups, readings: tuple[str, ...]) -> list[Table]:
     return [
-        _table(
+        published_table(
+            FACTS,
             name,
             setups,
             {
@@ -191,13 +165,13 @@ def _sharpnesses(setups: Setups, readings: tuple[str, ...]) -> list[Table]:
 def _augmented(setups: Setups) -> Table:
     columns = {f"test_{b}": lambda s, b=b: _augment(s).accuracy(b) for b in BATCHES}
     columns |= {f"{label}_LB": lambda s, e=e: _augment(s).sharp("LB", e) for label, e in EPSILONS.items()}
-    return _table("table6", {n: s for n, s in setups.items() if n.startswith("C")}, columns)
+    return published_table(FACTS, "table6", {n: s for n, s in setups.items() if n.startswith("C")}, columns)
 
 
 def _conservative(setups: Setups) -> Table:
     columns = {"test_SB": lambda s: s.accuracy("SB"), "test_LB": lambda s: _conserve(s).accuracy("LB")}
     columns |= {f"{label}_LB": lambda s, e=e: _conserve(s).sharp("LB", e) for label, e in EPSILONS.items()}
-    return _table("table7", setups, columns)
+    return published_table(FACTS, "table7", setups, columns)
 
 
 RULERS: dict[str, dict] = {
@@ -222,7 +196,7 @@ def _ruler(setup: Setup) -> Table:
     """How much of sharpness is the ruler: one factor at a time, on seed 0's SB and LB solutions, epsilon 1e-3."""
     one = setup.changed(seeds=1)
     rows = [(label, one, arguments) for label, arguments in RULERS.items()]
-    rows.insert(11, ("network without batch norm", one.changed(batch_norm=False), {}))
+    rows.insert(11, ("network without batch norm", one.changed(options={"batch_norm": False}), {}))
     cells = []
     for label, of, arguments in rows:
         small, large = (of.sharp(b, **arguments) for b in BATCHES)

@@ -60,13 +60,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Axis:
-    """One panel of a figure."""
+    """One panel of a figure; ``ticks`` names the places 0, 1, 2, ... on the x axis."""
 
     name: str
     x: str
     y: str
     log_x: bool = False
     log_y: bool = False
+    ticks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,16 @@ class Series:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure's data; plots.py draws any of them, caption and alt text stand beside it in the chapter."""
+    """A figure's data; plots.py draws any of them, caption and alt text stand beside it in the chapter.
+
+    ``mark``: lines with a band from the lowest to the highest seed, single points, or lines with 95% intervals.
+    """
 
     name: str
     title: str
     panels: tuple[Axis, ...]
     series: tuple[Series, ...]
-    mark: Literal["line", "point"] = "line"
+    mark: Literal["line", "point", "interval"] = "line"
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,37 @@
 """A network trained with a small and a large batch: the jobs, and the quantities read from their records."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+import torch
+
+from lbgap import models, schedule
 from lbgap.data import lookup
-from lbgap.papers.paper import Jobs, Quantity, Series, dig
-from lbgap.spec import DataSpec, Measure, OptimizerSpec, Train, Weights, epochs_to_updates
+from lbgap.papers.paper import Cell, Jobs, Published, Quantity, Series, Table, dig
+from lbgap.spec import DataSpec, Measure, OptimizerSpec, Train, Weights
 
-DATA_NAMES = {"digits": "digits", "mnist": "MNIST", "timit": "TIMIT", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+DATA_NAMES = {
+    "digits": "digits",
+    "mnist": "MNIST",
+    "timit": "TIMIT",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "imagenet": "ImageNet",
+}
 Batch = str | int  # "SB", "LB", or a batch size
 
 
 @dataclass(frozen=True)
 class Setup:
-    """How one network is trained, and with how many seeds; "SB" and "LB" name its two batch sizes."""
+    """How one network is trained, and with how many seeds; "SB" and "LB" name its two batch sizes.
+
+    ``regime`` holds what changes after the start: (epoch, {"learning_rate": ..., "weight_decay": ...}). ``factor``
+    multiplies every learning rate. ``adapted`` is regime adaptation (Hoffer et al. 2017): budget and boundaries are counted in
+    the small batch's updates, whatever the batch. ``ghosts`` is the ghost batch size of those variants that have one.
+    ``options`` are the network's, ``fixed`` other fields of each run.
+    """
 
     model: str
     data: DataSpec
@@ -23,31 +40,39 @@ class Setup:
     epochs: int
     optimizer: OptimizerSpec
     seeds: int = 5
-    width: int | None = None
-    batch_norm: bool = True
     evaluate_every: int = 1
-    data_seed: int | None = None
+    regime: tuple[tuple[int, dict[str, float]], ...] = ()
+    factor: float = 1.0
+    adapted: bool = False
+    ghosts: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def changed(self, **changes) -> "Setup":
         """The same setup with some fields replaced; None leaves a field as it is."""
         return replace(self, **{k: v for k, v in changes.items() if v is not None})
 
+    def fixing(self, **fields) -> "Setup":
+        """The same setup with more fields of its runs fixed."""
+        return replace(self, fixed={**self.fixed, **fields})
+
     def train(self, batch: Batch, seed: int, start: Weights | None = None) -> Train:
         """The run of one seed."""
         batch_size = {"SB": self.small, "LB": self.large}.get(batch, batch)
-        options = ({"width": self.width} if self.width else {}) | ({} if self.batch_norm else {"batch_norm": False})
-        updates = epochs_to_updates(self.epochs, self.data.size, batch_size)
+        passes, counted = (math.ceil(self.data.size / b) for b in (batch_size, self.small if self.adapted else batch_size))
         return Train(
             data=self.data,
             model=self.model,
-            options=options,
-            optimizer=self.optimizer,
+            options=dict(self.options),
+            optimizer=self.optimizer.model_copy(update={"learning_rate": self.optimizer.learning_rate * self.factor}),
             batch_size=batch_size,
-            updates=updates,
+            updates=self.epochs * counted,
             seed=seed,
-            evaluate_every=self.evaluate_every,
-            data_seed=self.data_seed,
+            # of more epochs in as many updates, no more are evaluated
+            evaluate_every=self.evaluate_every * max(1, round(counted / passes)),
             start=start,
+            phases=schedule.regime(self.regime, counted, self.factor),
+            **self.fixed,
         )
 
     def each(self, job: Callable[[int], Train | Measure]) -> Jobs:
@@ -100,24 +125,57 @@ class Setup:
 
     # ------------------------------------------------------------ lines of figures
 
-    def curve(self, panel: str, batch: Batch, field: str) -> Series:
-        """A recorded curve against the epoch."""
-        return Series(panel, str(batch), self.runs(batch), lambda r: zip(r["curve"]["epoch"], r["curve"][field], strict=True))
+    def curve(self, panel: str, batch: Batch, field: str, x: str = "epoch", line: str | None = None) -> Series:
+        """A recorded curve against the epoch, or the update."""
+        return Series(panel, line or str(batch), self.runs(batch), lambda r: zip(r["curve"][x], r["curve"][field], strict=True))
 
-    def travelled(self, panel: str, batch: Batch) -> Series:
+    def travelled(self, panel: str, batch: Batch, line: str | None = None) -> Series:
         """Distance from the start against updates."""
         return Series(
-            panel, str(batch), self.runs(batch), lambda r: zip(r["distance"]["update"], r["distance"]["value"], strict=True)
+            panel,
+            line or str(batch),
+            self.runs(batch),
+            lambda r: zip(r["distance"]["update"], r["distance"]["value"], strict=True),
         )
+
+    def travelled_by_layer(self, panel: str, batch: Batch) -> list[Series]:
+        """The same for each weight matrix or kernel, the first named 1; runs must have recorded ``layers``."""
+        shape = lookup(self.data.name)
+        with torch.device("meta"):
+            model = models.build(self.model, shape.shape, shape.n_classes, **self.options)
+        names = [name for name, p in model.named_parameters() if p.dim() > 1]
+        return [
+            Series(
+                panel,
+                f"layer {i}",
+                self.runs(batch),
+                lambda r, name=name: zip(r["distance"]["update"], r["distance"]["layers"][name], strict=True),
+            )
+            for i, name in enumerate(names, 1)
+        ]
 
     @property
     def words(self) -> str:
         """The setting, for a reader."""
         some = "" if self.data.size == lookup(self.data.name).n_train else f"{self.data.size:,} images of "
         rate = f"{self.optimizer.name} at {self.optimizer.learning_rate:g}"
-        return f"{some}{DATA_NAMES[self.data.name]}, batch {self.small} / {self.large}, {self.epochs} epochs, {rate}"
+        precision = ", bfloat16" if self.fixed.get("precision") == "bfloat16" else ""
+        return f"{some}{DATA_NAMES[self.data.name]}, batch {self.small} / {self.large}, {self.epochs} epochs, {rate}{precision}"
 
 
 def point(panel: str, line: str, x: float, quantity: Quantity) -> Series:
     """A quantity as one point of a line, at ``x``."""
     return Series(panel, line, quantity.jobs, lambda *results: [(x, quantity.read(*results))])
+
+
+def published_table(facts: dict, name: str, setups: dict[str, Setup], columns: dict[str, Callable[[Setup], Quantity]]) -> Table:
+    """A row per network of a paper's table; a network that a profile does not train has published values alone."""
+    of, cells = facts["tables"][name], []
+    for network, row in of["rows"].items():
+        published = {c: Published(*(v if isinstance(v, list) else [v])) for c, v in zip(of["columns"], row, strict=True)}
+        setup = setups.get(network)
+        cells += [
+            Cell(network, column, published.get(column), quantity(setup) if setup else None, setup.words if setup else "")
+            for column, quantity in columns.items()
+        ]
+    return Table(name, of["title"], of["unit"], tuple(cells), int(name.removeprefix("table")))

@@ -82,7 +82,7 @@ def execute(
             "version": lbgap.__version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
-            "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
+            "device": torch.cuda.get_device_name() if device == "cuda" else processor(),
             "threads": torch.get_num_threads(),
             "seconds": round(time.perf_counter() - clock, 2),
             "begun": begun.isoformat(timespec="seconds"),
@@ -91,7 +91,8 @@ def execute(
     )
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The CPU's name, as far as the machine tells."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -1,12 +1,13 @@
 """Pages that belong to no paper: the front page, the status page, and every number as CSV."""
 
 import html
+import json
 from pathlib import Path
 
 import pandas as pd
 from IPython.display import HTML, display
 
-from lbgap import cost, papers, render, report
+from lbgap import cost, papers, paths, render, report
 from lbgap.records import Store
 
 
@@ -41,6 +42,33 @@ def status_page(paper: str | None = None) -> None:
                 "<th>recorded</th><th>missing</th><th>left (paper: one GPU; cpu: one thread)</th></tr></thead>"
                 f"<tbody>{body}</tbody></table>"
             )
+        )
+    )
+
+
+def benchmark(name: str) -> None:
+    """The measured ratios of one name in ``benchmark.json``, which ``tools/benchmark.py`` writes.
+
+    Raises:
+        ValueError: a name that it does not hold.
+    """
+    found = json.loads((paths.ROOT / "results" / "benchmark.json").read_text())
+    lines = [line for line in found["ratios"] if line["name"] == name]
+    if not lines:
+        raise ValueError(f"benchmark is '{name}'; accepted are {', '.join(sorted({r['name'] for r in found['ratios']}))}")
+    body = "".join(
+        f"<tr><th>{html.escape(r['what'])}</th><td>{html.escape(r['against'])}, {r['milliseconds']:,} ms</td>"
+        f"<td>× {r['ratio']:g} [{r['least']:g}, {r['greatest']:g}]</td></tr>"
+        for r in lines
+    )
+    note = f"Median of repeated runs, least and greatest, on {found['machine']}, torch {found['torch']}."
+    display(
+        HTML(
+            render.scroll(
+                "<table class='lbgap-table'><thead><tr><th>time of a forward and backward pass</th><th>against</th>"
+                f"<th>ratio</th></tr></thead><tbody>{body}</tbody></table>"
+            )
+            + f"<p class='lbgap-note'>{html.escape(note)}</p>"
         )
     )
 

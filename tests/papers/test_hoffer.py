@@ -1,0 +1,316 @@
+"""Hoffer et al. 2017 as data: the regimes of the facts sheet in every job, equal updates, one change at a time."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+
+from lbgap import papers, schedule
+from lbgap.data import SOURCES
+from lbgap.papers import hoffer
+from lbgap.papers.paper import Study
+from lbgap.spec import Train, job_from_json
+
+NETWORKS = ("F1", "C1", "ResNet44", "VGG", "C3", "WResNet16-4")
+CLAIMS = [f"H{i}" for i in range(1, 10)]
+# the code's regimes, from its model files: momentum, then (epoch, learning rate, weight decay)
+CIFAR_SHALLOW = (0.0, [(0, 1e-3, 5e-4), (60, 1e-2, 5e-4), (120, 1e-3, 5e-4), (180, 1e-4, 5e-4)])
+RESNET = (0.9, [(0, 0.1, 1e-4), (81, 0.01, 1e-4), (122, 1e-3, 1e-4), (164, 1e-4, 1e-4)])
+REGIMES = {
+    "F1": (0.9, [(0, 0.1, 1e-4), (10, 1e-2, 1e-4), (20, 1e-3, 1e-4), (30, 1e-4, 1e-4)]),
+    "C1": CIFAR_SHALLOW,
+    "C3": CIFAR_SHALLOW,
+    "ResNet44": RESNET,
+    "VGG": RESNET,
+    "WResNet16-4": (0.9, [(0, 0.1, 1e-4), (60, 2e-2, 1e-4), (120, 4e-3, 1e-4), (140, 1e-4, 1e-4)]),
+    "AlexNet": (0.9, [(0, 1e-2, 5e-4), (10, 5e-3, 5e-4), (15, 1e-3, 0.0), (20, 5e-4, 0.0), (25, 1e-4, 0.0)]),
+}
+EPOCHS = {"F1": 50, "AlexNet": 30}  # 200 for the others
+
+
+def study(profile: str, **settings) -> Study:
+    """The study of a profile."""
+    return papers.get("hoffer").study(papers.settings("hoffer", profile=profile, **settings))
+
+
+def rows(profile: str) -> dict[str, dict[str, list[Train]]]:
+    """Runs of every row and column of Tables 1 and 2 that a profile trains."""
+    out: dict[str, dict[str, list[Train]]] = {}
+    for table in study(profile).tables:
+        if table.number:
+            for cell in table.cells:
+                if cell.quantity:
+                    out.setdefault(cell.row, {})[cell.column] = [job for (job,) in cell.quantity.jobs]
+    return out
+
+
+PAPER = rows("paper")
+
+
+def trace(run: Train, updates) -> list[tuple[float, float]]:
+    """Learning rate and weight decay at some updates."""
+    return [schedule.at(run.optimizer, run.phases, u) for u in updates]
+
+
+# ---------------------------------------------------------------- facts
+
+
+def test_the_facts_are_those_of_both_tables_and_every_claim():
+    tables = hoffer.FACTS["tables"]
+    assert tuple(tables["table1"]["rows"]) == NETWORKS
+    assert list(tables["table2"]["rows"]) == ["AlexNet 4096", "AlexNet 8192"]
+    assert list(hoffer.FACTS["claims"]) == CLAIMS
+    assert all(table["columns"] == list(hoffer.COLUMNS) for table in tables.values())
+
+
+def test_every_published_number_has_its_cell_and_the_papers_profile_runs_it():
+    tables = {t.name: t for t in study("paper").tables}
+    for name, facts in hoffer.FACTS["tables"].items():
+        cells = {(c.row, c.column): c for c in tables[name].cells}
+        for row, values in facts["rows"].items():
+            for column, value in zip(facts["columns"], values, strict=True):
+                assert cells[row, column].published.mean == value
+                assert len(cells[row, column].quantity.jobs) == 5
+
+
+# ---------------------------------------------------------------- Table 1: regimes, updates, remedies
+
+
+@pytest.mark.parametrize("row", PAPER)
+def test_the_regime_of_every_column_is_the_codes_at_every_boundary(row):
+    """Rates and decays just before and just after each boundary, in units of each column's own epochs."""
+    network = row.split()[0]
+    momentum, regime = REGIMES[network]
+    n, epochs = SOURCES[hoffer.DATA[row]].n_train, EPOCHS.get(network, 200)
+    large = 8192 if "8192" in row else 4096
+    for column, runs in PAPER[row].items():
+        batch = 128 if column == "SB" else large
+        factor = 1.0 if column in ("SB", "LB") else math.sqrt(large / 128)
+        per_epoch = math.ceil(n / (128 if column in ("SB", "+RA") else large))
+        for run in runs:
+            assert run.batch_size == batch
+            assert run.updates == epochs * per_epoch
+            assert run.optimizer.momentum == momentum
+            assert run.optimizer.clip_norm == 5
+            for (epoch, rate, decay), (later, *_) in itertools.zip_longest(regime, regime[1:], fillvalue=(epochs,)):
+                at = [epoch * per_epoch, later * per_epoch - 1]
+                for got in trace(run, at):
+                    assert got == pytest.approx((rate * factor, decay))
+
+
+@pytest.mark.parametrize("profile", ["quick", "cpu", "paper"])
+def test_regime_adaptation_makes_the_small_batchs_updates_and_boundaries(profile):
+    for row, columns in rows(profile).items():
+        for small, adapted, plain in zip(columns["SB"], columns["+RA"], columns["LB"], strict=True):
+            assert adapted.updates == small.updates > plain.updates, row
+            assert [p.update for p in adapted.phases] == [p.update for p in small.phases]
+            assert adapted.batch_size == plain.batch_size > small.batch_size
+
+
+@pytest.mark.parametrize("profile", ["quick", "cpu", "paper"])
+def test_each_column_adds_one_remedy_to_the_column_before(profile):
+    """What else than the batch size differs from one column to the next."""
+    expected = {
+        ("SB", "LB"): {"batch_size", "updates", "phases"},
+        ("LB", "+LR"): {"optimizer", "phases"},
+        ("+LR", "+GBN"): {"ghost_batch_size"},
+        ("+GBN", "+RA"): {"updates", "phases", "evaluate_every"},
+    }
+    for columns in rows(profile).values():
+        for (one, other), fields in expected.items():
+            a, b = columns[one][0].canonical(), columns[other][0].canonical()
+            differing = {k for k in a.keys() | b.keys() if a.get(k) != b.get(k)}
+            assert differing <= fields
+            assert differing >= fields - {"evaluate_every", "phases"}
+
+
+def test_ghost_batches_are_of_128():
+    for columns in PAPER.values():
+        assert {run.ghost_batch_size for c in ("+GBN", "+RA") for run in columns[c]} == {128}
+        assert {run.ghost_batch_size for c in ("SB", "LB", "+LR") for run in columns[c]} == {None}
+
+
+def test_the_papers_profile_trains_whole_sets_in_float32_with_the_codes_augmentation():
+    for row, columns in PAPER.items():
+        for run in itertools.chain(*columns.values()):
+            assert (run.data.name, run.data.n_train, run.data.augment) == (hoffer.DATA[row], None, "hoffer")
+            assert run.precision == "float32"
+
+
+def test_in_cpu_boundaries_keep_their_share_of_the_budget():
+    for row, columns in rows("cpu").items():
+        _, regime = REGIMES[row]
+        for run in columns["SB"]:
+            shares = [p.update / run.updates for p in run.phases]
+            published = [epoch / EPOCHS.get(row, 200) for epoch, *_ in regime[1:]]
+            assert shares == pytest.approx(published, abs=0.5 / run.epochs)
+            assert [p.learning_rate for p in run.phases] == [rate for _, rate, _ in regime[1:]]
+
+
+# ---------------------------------------------------------------- studies
+
+
+@pytest.mark.parametrize("profile", ["quick", "cpu", "paper"])
+def test_jobs_are_there_once_and_are_jobs_again_when_read(profile):
+    jobs = study(profile).jobs()
+    assert len({job.key for job in jobs}) == len(jobs) > 0
+    for job in jobs[:: max(1, len(jobs) // 20)]:
+        assert job_from_json(json.loads(json.dumps(job.canonical()))).key == job.key
+
+
+@pytest.mark.parametrize("profile", ["cpu", "paper"])
+def test_every_claim_has_its_rules_with_five_seeds(profile):
+    claims = study(profile).claims
+    assert [c.id for c in claims] == CLAIMS
+    for claim in claims:
+        assert claim.settings
+        assert len({s.label for s in claim.settings}) == len(claim.settings)
+        for setting in claim.settings:
+            assert {len(q.jobs) for q in (setting.a, setting.b) if q} == {5}
+
+
+@pytest.mark.parametrize("profile", ["quick", "cpu", "paper"])
+def test_panels_of_figures_are_those_of_their_lines(profile):
+    for figure in study(profile).figures:
+        assert {series.panel for series in figure.series} == {axis.name for axis in figure.panels}
+
+
+def test_quick_needs_nothing_but_digits():
+    assert {job.data.name for job in study("quick").jobs()} == {"digits"}
+
+
+# ---------------------------------------------------------------- code against text: one change at a time
+
+
+def test_a_variant_differs_in_what_its_name_says_alone():
+    setups = {n: hoffer._setups(papers.settings("hoffer", profile="cpu"))[n] for n in ("F1", "C1")}
+    for name, ((s, batch), (t, same)) in hoffer._variants(setups).items():
+        assert batch == same
+        a, b = s.train(batch, 0).canonical(), t.train(batch, 0).canonical()
+        differing = {k for k in a.keys() | b.keys() if a.get(k) != b.get(k)}
+        if "rate" in name:
+            assert differing == {"optimizer", "phases"}
+            one, other = s.train(batch, 0), t.train(batch, 0)
+            for u in range(0, one.updates, 7):
+                ratio = schedule.at(one.optimizer, one.phases, u)[0] / schedule.at(other.optimizer, other.phases, u)[0]
+                assert ratio == pytest.approx(math.sqrt(2))
+        elif differing == {"optimizer"}:
+            changed = {
+                k for k in a["optimizer"].keys() | b["optimizer"].keys() if a["optimizer"].get(k) != b["optimizer"].get(k)
+            }
+            assert len(changed) == 1, name
+        else:
+            assert len(differing) == 1, name
+    assert len(hoffer._variants(setups)) == 9
+
+
+# ---------------------------------------------------------------- what is read from records
+
+
+def walked(updates, distances) -> dict:
+    """A record's distances."""
+    return {"distance": {"update": [int(t) for t in updates], "value": list(distances)}}
+
+
+def test_fits_find_the_law_they_look_for():
+    t = np.unique(np.geomspace(1, 5000, 40).round())
+    log = walked(t, 2 + 3 * np.log(t))
+    assert hoffer._log_fit(log).slope == pytest.approx(3)
+    assert hoffer._log_fit(log).rvalue ** 2 == pytest.approx(1)
+    power = walked(t, 0.5 * t**0.25)
+    assert hoffer._power_fit(power).slope == pytest.approx(0.25)
+    assert hoffer._log_fit(power).rvalue ** 2 < 0.99
+    # what happens before the tenth update is left out
+    early = walked(t, np.where(t < 10, 1e6, 2 + 3 * np.log(t)))
+    assert hoffer._log_fit(early).slope == pytest.approx(3)
+
+
+def test_relative_distance_compares_at_the_same_update():
+    s = hoffer._setups(papers.settings("hoffer", profile="cpu"))["F1"]
+    read = hoffer._relative("F1", s, s.large, True).read
+    t = np.unique(np.geomspace(1, 4000, 40).round())
+    small = walked(t, 5 * np.log(t))
+    large = walked([1, 100], [0.1, 1.2 * 5 * math.log(100)])
+    assert read(large, small) == pytest.approx(20, abs=1e-6)
+    assert read(small, small) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_best_rate_is_chosen_on_the_other_seeds():
+    """Against a loop over made-up accuracies: each seed shows its own at the rate that is best on the others' mean."""
+    s = hoffer._setups(papers.settings("hoffer", profile="cpu"))["F1"]
+    quantity = hoffer._best(s, "LB")
+    table = np.random.default_rng(0).normal(90, 3, (5, len(hoffer.FACTORS)))
+    rates = [s.optimizer.learning_rate * f for f in hoffer.FACTORS]
+
+    def record(job: Train) -> dict:
+        value = table[job.seed, rates.index(job.optimizer.learning_rate)]
+        return {"diverged": False, "final": {"test": {"running": {"accuracy": value}}}}
+
+    for seed, jobs in enumerate(quantity.jobs):
+        assert jobs[0].seed == seed
+        others = [table[i] for i in range(5) if i != seed]
+        expected = table[seed, int(np.mean(others, axis=0).argmax())]
+        assert quantity.read(*map(record, jobs)) == expected
+
+
+def test_walks_keep_the_initial_rate_and_differ_in_the_batch_alone():
+    s = hoffer._setups(papers.settings("hoffer", profile="cpu"))["F1"]
+    sizes = hoffer._sizes(s)
+    assert s.small in sizes and s.large in sizes
+    for b in sizes:
+        for corrected in (False, True):
+            of, batch = hoffer._walk("F1", s, b, corrected)
+            run = of.train(batch, 0)
+            assert (run.batch_size, run.phases, run.layers) == (b, (), True)
+            assert run.epochs == hoffer.WALK_EPOCHS["F1"]
+            factor = math.sqrt(b / s.small) if corrected else 1
+            assert run.optimizer.learning_rate == pytest.approx(s.optimizer.learning_rate * factor)
+            assert run.ghost_batch_size == (s.ghosts if corrected and b > s.small else None)
+
+
+def test_a_prolonged_phase_moves_all_that_follows():
+    s = hoffer._setups(papers.settings("hoffer", profile="cpu"))["F1"]
+    first = hoffer.column(s, "+GBN")[0].train("LB", 0)
+    for times in hoffer.LONGER:
+        of, batch = hoffer._prolonged(s, times)
+        run = of.train(batch, 0)
+        more = (times - 1) * first.phases[0].update
+        assert run.updates - first.updates == more
+        assert [p.update for p in run.phases] == [p.update + more for p in first.phases]
+
+
+# ---------------------------------------------------------------- a re-runner's own settings
+
+
+def test_own_settings_reach_every_run():
+    own = study("cpu", networks=["F1"], batch_ratio=8, ghost_batch_size=16, learning_rate=0.05, epochs=25, seeds=2)
+    columns = {c.column: [job for (job,) in c.quantity.jobs] for t in own.tables for c in t.cells if c.quantity}
+    assert {len(runs) for runs in columns.values()} == {2}
+    small, large = columns["SB"][0], columns["+RA"][0]
+    assert large.batch_size == 8 * small.batch_size
+    assert large.ghost_batch_size == 16
+    assert small.optimizer.learning_rate == pytest.approx(0.05)
+    assert small.updates == large.updates == 25 * small.updates_per_epoch
+    # rates keep their ratio to the first, boundaries their share
+    assert [p.learning_rate for p in small.phases] == pytest.approx([0.005, 0.0005, 0.00005])
+    assert [p.update / small.updates for p in small.phases] == pytest.approx([0.2, 0.4, 0.6])
+
+
+@pytest.mark.parametrize(
+    "values, sentence",
+    [
+        ({"ghost_batch_size": 100_000}, "ghost_batch_size is 100000; with a batch of"),
+        ({"batch_ratio": 0}, "batch_ratio is 0; accepted is greater than or equal to 1"),
+        ({"batch_ratio": 100_000}, "batch_size is "),
+        ({"networks": ["F9"]}, "networks contains 'F9'; accepted is 'F1'"),
+        ({"networks": ["VGG"]}, "networks contains 'VGG'; profile cpu accepts F1, C1"),
+        ({"learning_rate": -1}, "learning_rate is -1; accepted is greater than 0"),
+    ],
+)
+def test_bad_settings_get_one_sentence(values, sentence):
+    with pytest.raises(ValueError) as caught:
+        study("cpu", **values).jobs()
+    assert str(caught.value).startswith(sentence)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,113 @@
+"""Measure what the book says about speed, as ratios in one run: `python tools/benchmark.py`. Writes results/benchmark.json.
+
+Both sides of a ratio are timed in turn, so that what else the machine does falls on both.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lbgap import models
+from lbgap.ghost import convert
+from lbgap.jobs import processor
+
+FILE = Path(__file__).resolve().parents[1] / "results" / "benchmark.json"
+ROUNDS = 9
+
+
+def ratio(name: str, what: str, against: str, one: Callable[[], None], other: Callable[[], None]) -> dict:
+    """Seconds of ``one`` over seconds of ``other``: the median over rounds, with the least and the greatest."""
+    one(), other()
+    seconds = []
+    for _ in range(ROUNDS):
+        pair = []
+        for run in (one, other):
+            start = time.perf_counter()
+            run()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            pair.append(time.perf_counter() - start)
+        seconds.append(pair)
+    ratios = [a / b for a, b in seconds]
+    return {
+        "name": name,
+        "what": what,
+        "against": against,
+        "ratio": round(statistics.median(ratios), 2),
+        "least": round(min(ratios), 2),
+        "greatest": round(max(ratios), 2),
+        "milliseconds": round(1e3 * statistics.median(b for _, b in seconds), 1),
+    }
+
+
+def forward_backward(model: nn.Module, x: Tensor, bfloat16: bool = False) -> Callable[[], None]:
+    """One forward and backward pass; gradients are thrown away."""
+
+    def run() -> None:
+        x.grad = None
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16):
+            y = model(x)
+        y.float().square().mean().backward()
+        model.zero_grad(set_to_none=True)
+
+    return run
+
+
+def ghost(device: str) -> list[dict]:
+    """Ghost batch norm against batch norm, batch 4096 in ghosts of 128, on a layer of F1 and one of C1; and in training F1."""
+    out = []
+    for name, norm, shape in (
+        ("a layer of F1", nn.BatchNorm1d(512), (4096, 512)),
+        ("a layer of C1", nn.BatchNorm2d(64), (4096, 64, 15, 15)),
+    ):
+        x = torch.randn(shape, device=device)
+        if x.dim() == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        x.requires_grad_()
+        plain = norm.to(device)
+        ghosts = convert(type(norm)(norm.num_features).to(device), 128)
+        out.append(
+            ratio("ghost", f"ghost batch norm, {name}", "batch norm", *(forward_backward(m, x) for m in (ghosts, plain)))
+        )
+    x = torch.rand(4096, 1, 28, 28, device=device, requires_grad=True)
+    plain, ghosts = (models.build("hoffer.F1", (1, 28, 28), 10).to(device) for _ in range(2))
+    convert(ghosts, 128)
+    out.append(ratio("ghost", "F1 with ghost batch norm", "F1", *(forward_backward(m, x) for m in (ghosts, plain))))
+    return out
+
+
+def precision(device: str) -> list[dict]:
+    """bfloat16 autocast against float32, a forward and backward pass of F1 and C1."""
+    out = []
+    for name, shape, batch in (("F1", (1, 28, 28), 512), ("C1", (3, 32, 32), 128)):
+        model = models.build(f"hoffer.{name}", shape, 10).to(device)
+        x = torch.rand(batch, *shape, device=device)
+        if name == "C1":
+            model, x = model.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
+        x.requires_grad_()
+        what = f"{name} in bfloat16, batch {batch}"
+        out.append(ratio("precision", what, "float32", *(forward_backward(model, x, b) for b in (True, False))))
+    return out
+
+
+def main() -> None:
+    """Measure everything on this machine and replace the file."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    found = ghost(device) + precision(device)
+    machine = torch.cuda.get_device_name() if device == "cuda" else f"one thread of {processor()}"
+    FILE.write_text(json.dumps({"machine": machine, "torch": torch.__version__, "ratios": found}, indent=1) + "\n")
+    for line in found:
+        print(f"{line['what']} / {line['against']}: {line['ratio']} [{line['least']}, {line['greatest']}]")
+
+
+if __name__ == "__main__":
+    main()

@@ -16,6 +16,8 @@ RATES = {"cpu": 6.0e10, "cuda": 8.0e12}
 # Seconds an update takes beside its arithmetic: a fixed part, and the optimizer's pass over the parameters.
 FIXED = {"cpu": 1.0e-3, "cuda": 1.5e-3}
 PER_PARAMETER = {"cpu": 5.0e-9, "cuda": 0.0}
+# How much faster training is in bfloat16: on the CPU named above twice, on a GPU not at this size of network.
+BFLOAT16 = {"cpu": 2.0, "cuda": 1.0}
 
 
 @lru_cache
@@ -56,7 +58,8 @@ def seconds(job: Job, device: str = "cpu") -> float:
     """Expected seconds of one job on one CPU thread, or on a GPU."""
     run, (_, _, parameters) = _of(job)
     updates = run.updates * run.optimizer.inner_steps if isinstance(job, Train) else 0
-    return operations(job) / RATES[device] + updates * (FIXED[device] + PER_PARAMETER[device] * parameters)
+    rate = RATES[device] * (BFLOAT16[device] if isinstance(job, Train) and run.precision == "bfloat16" else 1.0)
+    return operations(job) / rate + updates * (FIXED[device] + PER_PARAMETER[device] * parameters)
 
 
 def in_words(total_seconds: float) -> str:

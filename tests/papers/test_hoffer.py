@@ -234,6 +234,9 @@ def test_relative_distance_compares_at_the_same_update():
     small = walked(t, 5 * np.log(t))
     large = walked([1, 100], [0.1, 1.2 * 5 * math.log(100)])
     assert read(large, small) == pytest.approx(20, abs=1e-6)
+    # a run that goes on for longer is read where the small batch ends
+    longer = walked([1, 3990, 4000, 9000], [0.1, 5, 0.5 * 5 * math.log(4000), 99])
+    assert read(longer, small) == pytest.approx(-50, abs=1e-6)
     assert read(small, small) == pytest.approx(0, abs=1e-9)
 
 
@@ -265,7 +268,7 @@ def test_walks_keep_the_initial_rate_and_differ_in_the_batch_alone():
             run = of.train(batch, 0)
             assert (run.batch_size, run.phases, run.layers) == (b, (), True)
             assert run.epochs == hoffer.WALK_EPOCHS["F1"]
-            factor = math.sqrt(b / s.small) if corrected else 1
+            factor = math.sqrt(b / s.small) if corrected else 1.0
             assert run.optimizer.learning_rate == pytest.approx(s.optimizer.learning_rate * factor)
             assert run.ghost_batch_size == (s.ghosts if corrected and b > s.small else None)
 

@@ -19,7 +19,8 @@ def batch_norm_reading(model: nn.Module, reading: str, x: Tensor | None = None, 
 
     Args:
         reading: "running" uses the buffers; "batch" the statistics of whatever batch is passed; "reestimated" replaces the
-            buffers by the averages of the statistics of chunks of ``x`` under the present weights.
+            buffers by the averages of the statistics of chunks of ``x`` (of their ghost batches, in ghost batch norm) under
+            the present weights.
     Raises:
         ValueError: unknown reading, or "reestimated" without ``x``.
     """

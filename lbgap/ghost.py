@@ -60,8 +60,10 @@ class GhostBatchNorm(_BatchNorm):
         if ghosts <= 1:
             return super().forward(x)
         self._check_input_dim(x)
+        if self.ghost_batch_size == 1 and x.dim() == 2:
+            raise ValueError("ghost_batch_size is 1; inputs of shape (n, features) accept 2 or more, one has no variance")
         # one pass spares an accelerator a launch per ghost batch; a CPU is faster on one part after another
-        one_pass = x.device.type != "cpu" and len(x) % ghosts == 0
+        one_pass = x.device.type != "cpu" and len(x) % self.ghost_batch_size == 0
         y, mean, variance = (self._in_one_pass if one_pass else self._in_turn)(x, ghosts)
         if self.track_running_stats and self.running_mean is not None:
             self._average(mean, variance)
@@ -70,8 +72,8 @@ class GhostBatchNorm(_BatchNorm):
     def _in_turn(self, x: Tensor, ghosts: int) -> tuple[Tensor, Tensor, Tensor]:
         """Output, and the mean and unbiased variance of each ghost batch, (ghosts, features)."""
         mean, variance = self._fresh(x, ghosts, self.num_features)
-        g = len(x) // ghosts
-        parts = x.split([g] * (ghosts - 1) + [len(x) - g * (ghosts - 1)])
+        whole = self.ghost_batch_size * (ghosts - 1)
+        parts = x.split([self.ghost_batch_size] * (ghosts - 1) + [len(x) - whole])
         out = [
             F.batch_norm(part, m, v, self.weight, self.bias, True, 1.0, self.eps)
             for part, m, v in zip(parts, mean, variance, strict=True)
@@ -111,7 +113,8 @@ class GhostBatchNorm(_BatchNorm):
             weights = self.momentum * (1 - self.momentum) ** (steps - 1)
             keep = (1 - self.momentum) ** len(mean)
         for running, new in ((self.running_mean, mean), (self.running_var, variance)):
-            running.mul_(keep).add_((weights @ new).to(running.dtype))
+            # a sum, since autocast would make a matrix product of bfloat16
+            running.mul_(keep).add_((weights[:, None] * new).sum(0).to(running.dtype))
 
 
 def convert(model: nn.Module, ghost_batch_size: int, averaging: str = "sequential") -> nn.Module:
@@ -122,15 +125,16 @@ def convert(model: nn.Module, ghost_batch_size: int, averaging: str = "sequentia
     Raises:
         ValueError: a ghost batch size below 1, an unknown averaging, or a model without such a layer.
     """
-    replaced = 0
+    replaced: dict[nn.Module, nn.Module] = {}  # a layer that stands in two places stays one layer
 
     def visit(module: nn.Module) -> nn.Module:
-        nonlocal replaced
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            replaced += 1
-            return _ghost_of(module, ghost_batch_size, averaging)
-        for name, child in module.named_children():
-            setattr(module, name, visit(child))
+            if module not in replaced:
+                replaced[module] = _ghost_of(module, ghost_batch_size, averaging)
+            return replaced[module]
+        for name, child in module._modules.items():  # named_children() passes over the second place
+            if child is not None:
+                module._modules[name] = visit(child)
         return module
 
     model = visit(model)

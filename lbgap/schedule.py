@@ -20,12 +20,14 @@ def regime(boundaries: Sequence[tuple[int, dict]], updates_per_epoch: int, facto
             batch keeps its boundaries to the update.
         factor: multiplies every learning rate.
     Raises:
-        ValueError: an entry at epoch 0, which belongs to the optimizer.
+        ValueError: an entry at epoch 0, which belongs to the optimizer, or one that changes anything else.
     """
     phases = []
     for epoch, values in boundaries:
         if epoch < 1:
             raise ValueError(f"epoch is {epoch}; accepted is 1 or more, what holds from the start belongs to the optimizer")
+        if unknown := set(values) - {"learning_rate", "weight_decay"}:
+            raise ValueError(f"regime changes '{sorted(unknown)[0]}'; accepted are learning_rate, weight_decay")
         rate = values.get("learning_rate")
         phases.append(
             Phase(

@@ -5,11 +5,12 @@ import hashlib
 import json
 import pickle
 
+import numpy as np
 import pytest
 from conftest import digits_run
 
 from lbgap import spec
-from lbgap.spec import DataSpec, Measure, OptimizerSpec, Train, Weights, epochs_to_updates, job_from_json
+from lbgap.spec import DataSpec, Measure, OptimizerSpec, Phase, Train, Weights, epochs_to_updates, job_from_json
 
 # The canonical JSON of a small run and of a measurement on it, written by hand from the rule in spec.py: keys sorted, no
 # blanks, defaults left out, parents inside. The two keys are the first 16 digits of their SHA-256, computed once. A change of
@@ -36,6 +37,8 @@ CHANGES = {
     "optimizer.weight_decay": {"optimizer": OptimizerSpec(name="adam", learning_rate=1e-3, weight_decay=1e-4)},
     "optimizer.proximal": {"optimizer": OptimizerSpec(name="adam", learning_rate=1e-3, proximal=1e-3)},
     "optimizer.inner_steps": {"optimizer": OptimizerSpec(name="adam", learning_rate=1e-3, inner_steps=2)},
+    "optimizer.clip_norm": {"optimizer": OptimizerSpec(name="adam", learning_rate=1e-3, clip_norm=0.1)},
+    "optimizer.fresh_each_epoch": {"optimizer": OptimizerSpec(name="adam", learning_rate=1e-3, fresh_each_epoch=True)},
     "batch_size": {"batch_size": 129},
     "updates": {"updates": 37},
     "seed": {"seed": 1},
@@ -45,6 +48,15 @@ CHANGES = {
     "start": {"start": digits_run(seed=9).at(1)},
     "start's seed": {"start": digits_run(seed=8).at(1)},
     "start's epoch": {"start": digits_run(seed=9).at(2)},
+    "phases": {"phases": (Phase(update=12),)},
+    "phases.update": {"phases": (Phase(update=13),)},
+    "phases.learning_rate": {"phases": (Phase(update=12, learning_rate=1e-3),)},
+    "phases.weight_decay": {"phases": (Phase(update=12, weight_decay=0.0),)},
+    "phases' number": {"phases": (Phase(update=12), Phase(update=13))},
+    "ghost_batch_size": {"ghost_batch_size": 128},
+    "ghost_averaging": {"ghost_averaging": "mean"},
+    "curve_reading": {"curve_reading": "running"},
+    "layers": {"layers": True},
     "semantics": {"semantics": 1000},
 }
 
@@ -100,11 +112,12 @@ def _explicit_defaults(cls) -> list[tuple[str, object]]:
     ]
 
 
-@pytest.mark.parametrize("cls", [DataSpec, OptimizerSpec, Train, Measure])
+@pytest.mark.parametrize("cls", [DataSpec, OptimizerSpec, Phase, Train, Measure])
 def test_the_key_does_not_depend_on_defaults_being_written_out(cls):
     base = {
         DataSpec: {"name": "digits"},
         OptimizerSpec: {"name": "adam", "learning_rate": 0.1},
+        Phase: {"update": 12},
         Train: {
             "data": DataSpec(name="digits"),
             "model": "keskar.F1",
@@ -137,7 +150,7 @@ def test_every_field_of_a_run_changes_its_key():
     assert len(set(keys.values())) == len(keys)
     named = {name.split(".")[0].split("'")[0] for name in CHANGES}
     assert named == set(Train.model_fields) - {"kind"}, "a new field needs a line in CHANGES"
-    for outer, cls in (("data", DataSpec), ("optimizer", OptimizerSpec)):
+    for outer, cls in (("data", DataSpec), ("optimizer", OptimizerSpec), ("phases", Phase)):
         assert {name.partition(".")[2] for name in CHANGES if name.startswith(f"{outer}.")} == set(cls.model_fields)
 
 
@@ -178,6 +191,7 @@ def test_jobs_survive_json_and_pickle(rng):
     previous: list[Train] = []
     for _ in range(25):
         start = previous[rng.integers(len(previous))].at(1) if previous and rng.random() < 0.5 else None
+        boundaries = np.sort(rng.choice(np.arange(1, 50), size=int(rng.integers(0, 4)), replace=False)).tolist()
         run = digits_run(
             batch_size=int(rng.integers(1, 1438)),
             seed=int(rng.integers(1000)),
@@ -186,6 +200,7 @@ def test_jobs_survive_json_and_pickle(rng):
             start=start,
             data=DataSpec(name="digits", n_test=int(rng.integers(1, 359))),
             optimizer=OptimizerSpec(name="sgd", learning_rate=float(rng.random() + 1e-9), momentum=float(rng.random())),
+            phases=[Phase(update=u, learning_rate=float(rng.random() + 1e-9)) for u in boundaries],
         )
         previous.append(run)
         of = tuple(r.at() for r in previous[-2:])
@@ -269,6 +284,20 @@ def test_epochs_and_updates_are_those_of_a_counted_loop(rng):
         assert digits_run(batch, data=data, updates=counted + 1).epochs == epochs + 1
 
 
+def test_phases_are_the_same_as_values_and_as_dictionaries():
+    """As a paper's YAML file has them; whole numbers are no other learning rates than the same with a point."""
+    written = [{"update": 3, "learning_rate": 1}, {"update": 7, "weight_decay": 0}]
+    run = digits_run(phases=written)
+    assert run == digits_run(phases=(Phase(update=3, learning_rate=1.0), Phase(update=7, weight_decay=0.0)))
+    assert [(p.update, p.learning_rate, p.weight_decay) for p in run.phases] == [(3, 1.0, None), (7, None, 0.0)]
+    assert run.canonical()["phases"] == written
+
+
+def test_a_ghost_batch_may_be_as_large_as_the_batch():
+    assert digits_run(ghost_batch_size=128).ghost_batch_size == 128
+    assert digits_run(batch_size=1, updates=5, ghost_batch_size=1).ghost_batch_size == 1
+
+
 def test_weights_are_named_by_run_and_epoch():
     run = digits_run(epochs=3)
     assert [run.at(e).epoch for e in (0, 1, 3, None)] == [0, 1, 3, 3]
@@ -300,6 +329,9 @@ REFUSED = [
     (lambda: OptimizerSpec(**ADAM, weight_decay=float("inf")), "weight_decay", "inf", "finite"),
     (lambda: OptimizerSpec(**ADAM, proximal=float("inf")), "proximal", "inf", "finite"),
     (lambda: OptimizerSpec(**ADAM, inner_steps=0), "inner_steps", "0", "1"),
+    (lambda: OptimizerSpec(**ADAM, clip_norm=-0.1), "clip_norm", "-0.1", "0"),
+    (lambda: OptimizerSpec(**ADAM, clip_norm=float("inf")), "clip_norm", "inf", "finite"),
+    (lambda: OptimizerSpec(**ADAM, fresh_each_epoch="often"), "fresh_each_epoch", "'often'", "boolean"),
     (lambda: OptimizerSpec(name="adam"), "learning_rate", "missing", "OptimizerSpec"),
     (lambda: OptimizerSpec(**ADAM, lr=1), "lr", "not known", "learning_rate"),
     (lambda: digits_run(batch_size=1439, updates=5), "batch_size", "1439", "1 to 1438"),
@@ -311,6 +343,21 @@ REFUSED = [
     (lambda: digits_run(precision="float16"), "precision", "'float16'", "'float32' or 'bfloat16'"),
     (lambda: digits_run(epoch=3), "epoch", "not known", "updates"),
     (lambda: digits_run(optimizer={"name": "adam", "learning_rate": -1}), "learning_rate", "-1", "greater than 0"),
+    (lambda: digits_run(ghost_batch_size=129), "ghost_batch_size", "129", "1 to 128"),
+    (lambda: digits_run(ghost_batch_size=0), "ghost_batch_size", "0", "1"),
+    (lambda: digits_run(ghost_batch_size=64.5), "ghost_batch_size", "64.5", "integer"),
+    (lambda: digits_run(ghost_averaging="median"), "ghost_averaging", "'median'", "'sequential' or 'mean'"),
+    (lambda: digits_run(curve_reading="reestimated"), "curve_reading", "'reestimated'", "'batch' or 'running'"),
+    (lambda: digits_run(layers="all"), "layers", "'all'", "boolean"),
+    (lambda: digits_run(phases=(Phase(update=5), Phase(update=3))), "phases", "5, 3", "increasing"),
+    (lambda: digits_run(phases=(Phase(update=3), Phase(update=3))), "phases", "3, 3", "increasing"),
+    (lambda: Phase(update=0), "update", "0", "1"),
+    (lambda: Phase(update=2.5), "update", "2.5", "integer"),
+    (lambda: Phase(update=1, learning_rate=0.0), "learning_rate", "0.0", "greater than 0"),
+    (lambda: Phase(update=1, weight_decay=-1e-4), "weight_decay", "-0.0001", "0"),
+    (lambda: Phase(update=1, momentum=0.9), "momentum", "not known", "learning_rate, weight_decay"),
+    (lambda: Phase(learning_rate=0.1), "update", "missing", "Phase"),
+    (lambda: digits_run(phases=[{"update": 3, "learning_rate": -1}]), "learning_rate", "-1", "greater than 0"),
     (lambda: digits_run(epochs=3).at(4), "epoch", "4", "0 to 3"),
     (lambda: Weights(run=digits_run(), epoch=-1), "epoch", "-1", "0"),
     (lambda: Measure(kind="sharp", of=(digits_run().at(),)), "kind", "'sharp'", "'sharpness'"),

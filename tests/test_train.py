@@ -11,8 +11,9 @@ from torch import nn
 
 from lbgap import augment, models, train
 from lbgap.data import load
+from lbgap.evaluate import loss_and_accuracy
 from lbgap.records import tidy
-from lbgap.spec import DataSpec, OptimizerSpec, Train
+from lbgap.spec import DataSpec, OptimizerSpec, Phase, Train
 
 SMALL = DataSpec(name="digits", n_train=96, n_test=50)
 
@@ -204,28 +205,59 @@ def test_recorded_training_loss_and_accuracy_are_means_over_the_examples_of_the_
 # ---------------------------------------------------------------- updates, by a second implementation
 
 
-def by_hand(o: OptimizerSpec, w: np.ndarray, b: np.ndarray, x: np.ndarray, y: np.ndarray, updates: int) -> list[np.ndarray]:
-    """Softmax regression on the whole set in NumPy: [W, b] after each update, by the formulae of SGD with momentum (as
-    PyTorch has it: v = mu v + g, w -= eta v) and Adam (Kingma & Ba 2015, algorithm 1), weight decay and proximal term
-    added to the gradient."""
-    theta, hot = np.column_stack([w, b]), np.eye(10)[y]
-    x1 = np.column_stack([x, np.ones(len(x))])
-    m, v, t, path = np.zeros_like(theta), np.zeros_like(theta), 0, []
-    for _ in range(updates):
-        anchor = theta.copy()
-        for _ in range(o.inner_steps):
-            t += 1
-            logits = x1 @ theta.T
-            softmax = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-            g = (softmax - hot).T @ x1 / len(x) + o.weight_decay * theta + o.proximal * (theta - anchor)
-            if o.name == "sgd":
-                v = o.momentum * v + g
-                theta = theta - o.learning_rate * v
-            else:
-                m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
-                theta = theta - o.learning_rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+def by_hand(spec: Train, w: np.ndarray, b: np.ndarray, epochs: list[list[tuple[np.ndarray, np.ndarray]]]) -> list[np.ndarray]:
+    """Softmax regression in NumPy: [W, b] after each epoch, given as its batches, by the formulae of SGD with momentum (as
+    PyTorch has it: v = mu v + g, w -= eta v) and Adam (Kingma & Ba 2015, algorithm 1). The proximal term is added to the
+    gradient, a longer one is cut to ``clip_norm``, then weight decay is added. A phase begins when its updates are done."""
+    o, changes = spec.optimizer, {phase.update: phase for phase in spec.phases}
+    rate, decay = o.learning_rate, o.weight_decay
+    theta = np.column_stack([w, b])
+    m, v, t, done, path = np.zeros_like(theta), np.zeros_like(theta), 0, 0, []
+    for batches in epochs:
+        for x, y in batches:
+            if done in changes:
+                rate = rate if changes[done].learning_rate is None else changes[done].learning_rate
+                decay = decay if changes[done].weight_decay is None else changes[done].weight_decay
+            x1, hot, anchor = np.column_stack([x, np.ones(len(x))]), np.eye(10)[y], theta.copy()
+            for _ in range(o.inner_steps):
+                t += 1
+                logits = x1 @ theta.T
+                softmax = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+                g = (softmax - hot).T @ x1 / len(x) + o.proximal * (theta - anchor)
+                length = np.sqrt(np.sum(g**2))
+                if 0 < o.clip_norm < length:
+                    g *= o.clip_norm / length
+                g = g + decay * theta
+                if o.name == "sgd":
+                    v = o.momentum * v + g
+                    theta = theta - rate * v
+                else:
+                    m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+                    theta = theta - rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+            done += 1
+        if o.fresh_each_epoch:
+            m, v, t = np.zeros_like(theta), np.zeros_like(theta), 0
         path.append(theta)
     return path
+
+
+def follows_the_formulae(spec: Train, recorder: list[Recorder]) -> None:
+    """Every epoch's weights are those of :func:`by_hand` on the batches that were shown.
+
+    Float32 leaves about 1e-7 of the gradient; where the gradient is no larger Adam's step may differ by some of its
+    length, which is why the bound is a hundredth of what the weights have moved."""
+    _, states = trained(spec)
+    data, shown = load("digits", 96).train, recorder[-1].batches[:: spec.optimizer.inner_steps]
+    batches = [(x.flatten(1).double().numpy(), data.y[where(x, data.x)].numpy()) for x in shown]
+    epochs = [batches[i : i + spec.updates_per_epoch] for i in range(0, len(batches), spec.updates_per_epoch)]
+    first = [states[0][k].double().numpy() for k in ("linear.weight", "linear.bias")]
+    start = np.column_stack(first)
+    expected = by_hand(spec, *first, epochs)
+    assert len(expected) == spec.epochs
+    for epoch, theta in enumerate(expected, start=1):
+        got = np.column_stack([states[epoch][k].double().numpy() for k in ("linear.weight", "linear.bias")])
+        assert np.abs(got - theta).max() < 0.01 * np.abs(theta - start).max()
+        assert np.abs(got - theta).mean() < 1e-5 * np.abs(theta - start).mean() + 1e-8
 
 
 @pytest.mark.parametrize(
@@ -240,21 +272,76 @@ def by_hand(o: OptimizerSpec, w: np.ndarray, b: np.ndarray, x: np.ndarray, y: np
         sgd(proximal=2.0, inner_steps=3),
         adam(proximal=2.0, inner_steps=3),
         sgd(inner_steps=2),
+        sgd(clip_norm=0.1),
+        sgd(clip_norm=0.1, momentum=0.9, weight_decay=0.1),
+        sgd(clip_norm=0.1, proximal=2.0, inner_steps=3),
+        adam(clip_norm=0.1, weight_decay=0.1),
     ],
     ids=str,
 )
 def test_updates_are_those_of_the_formulae(recorder, optimizer):
-    """Float32 leaves about 1e-7 of the gradient; where the gradient is no larger Adam's step may differ by some of its
-    length, which is why the bound is a hundredth of what the weights have moved."""
-    result, states = trained(full_batch(4, optimizer=optimizer))
-    data = load("digits", 96).train
-    first = [states[0][k].double().numpy() for k in ("linear.weight", "linear.bias")]
-    expected = by_hand(optimizer, *first, data.x.flatten(1).double().numpy(), data.y.numpy(), 4)
-    start = np.column_stack(first)
-    for epoch, theta in enumerate(expected, start=1):
-        got = np.column_stack([states[epoch][k].double().numpy() for k in ("linear.weight", "linear.bias")])
-        assert np.abs(got - theta).max() < 0.01 * np.abs(theta - start).max()
-        assert np.abs(got - theta).mean() < 1e-5 * np.abs(theta - start).mean() + 1e-8
+    follows_the_formulae(full_batch(4, optimizer=optimizer), recorder)
+
+
+REGIMES = [
+    (Phase(update=1, learning_rate=0.02),),
+    (Phase(update=4, learning_rate=0.01), Phase(update=5, weight_decay=0.5), Phase(update=6, weight_decay=0.0)),
+    (Phase(update=3, learning_rate=0.3, weight_decay=0.1), Phase(update=7, learning_rate=0.03)),
+]
+
+
+@pytest.mark.parametrize("phases", REGIMES, ids=lambda phases: ",".join(str(p.update) for p in phases))
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        sgd(),
+        sgd(momentum=0.9, weight_decay=0.01),
+        adam(weight_decay=0.1),
+        sgd(clip_norm=0.3, momentum=0.9),
+        sgd(momentum=0.9, fresh_each_epoch=True),
+        adam(fresh_each_epoch=True),
+        sgd(proximal=2.0, inner_steps=2, momentum=0.9, fresh_each_epoch=True),
+    ],
+    ids=str,
+)
+def test_updates_of_a_regime_are_those_of_the_formulae(recorder, optimizer, phases):
+    """Three epochs of three updates; phases begin within epochs and at their start."""
+    follows_the_formulae(plain(epochs=3, optimizer=optimizer, phases=phases), recorder)
+
+
+def test_a_phase_changes_nothing_before_its_update():
+    """Two updates are done when it begins: the third is the first of another length."""
+    one, states = trained(full_batch(4))
+    for phase in (Phase(update=2, learning_rate=1e-2), Phase(update=2, weight_decay=0.1)):
+        _, others = trained(full_batch(4, phases=(phase,)))
+        assert [same(states[epoch], others[epoch]) for epoch in range(5)] == [True, True, True, False, False]
+    assert trained(full_batch(4, phases=(Phase(update=4, learning_rate=1.0),)))[0] == one
+
+
+def test_a_clipped_step_has_the_length_of_the_bound():
+    """Plain SGD: rate times ``clip_norm`` over all parameters together, and no more than that a step in a row. Of a weight
+    near 0.1 float32 leaves 4e-9, a few thousandths of what the shortest of these steps moves it, at random over 2000."""
+    longest = train.run(full_batch(1, optimizer=sgd()))["distance"]["value"][0]
+    for bound in (1e-3, 1e-2, 0.05):
+        assert 0.1 * bound < longest
+        result = train.run(full_batch(4, optimizer=sgd(clip_norm=bound)))
+        assert result["distance"]["value"][0] == pytest.approx(0.1 * bound, rel=1e-3)
+        assert result["distance"]["value"][-1] <= 4 * 0.1 * bound * (1 + 1e-3)
+
+
+@pytest.mark.parametrize("optimizer", [sgd, adam])
+def test_a_bound_that_no_gradient_reaches_changes_nothing(optimizer):
+    free, states = trained(convolutional(optimizer=optimizer()))
+    bound, others = trained(convolutional(optimizer=optimizer(clip_norm=1e6)))
+    assert bound == free and same(states[2], others[2])
+
+
+def test_fresh_each_epoch_one_update_an_epoch_knows_no_momentum():
+    """And with more than one it does."""
+    for make, forgotten in ((full_batch, True), (plain, False)):
+        fresh = trained(make(optimizer=sgd(momentum=0.9, fresh_each_epoch=True)))[1]
+        without = trained(make(optimizer=sgd()))[1]
+        assert same(fresh[max(fresh)], without[max(without)]) is forgotten
 
 
 def test_the_proximal_term_holds_the_weights_back(recorder):
@@ -324,6 +411,49 @@ def test_recorded_distances_are_those_of_the_weights_from_their_start():
     for update, value in zip(updates, result["distance"]["value"], strict=True):
         squares = [(states[update][k].double() - states[0][k].double()).square().sum().item() for k in names]
         assert value == pytest.approx(math.sqrt(sum(squares)), rel=1e-6)
+
+
+def test_distances_of_layers_are_those_of_each_parameter_and_make_up_the_whole():
+    spec = full_batch(30, layers=True)
+    result, states = trained(spec)
+    distance = result["distance"]
+    assert list(distance["layers"]) == [name for name, _ in network(spec, states[0]).named_parameters()]
+    for name, values in distance["layers"].items():
+        moved = [(states[u][name].double() - states[0][name].double()).square().sum().sqrt().item() for u in distance["update"]]
+        assert values == pytest.approx(moved, rel=1e-6)
+    whole = np.sqrt(np.sum(np.square(list(distance["layers"].values())), axis=0))
+    np.testing.assert_allclose(distance["value"], whole, rtol=1e-12)
+
+
+@pytest.mark.parametrize("make", [plain, convolutional])
+def test_recording_layers_changes_nothing_else(make):
+    one, states = trained(make())
+    other, others = trained(make(layers=True))
+    assert set(one["distance"]) == {"update", "value"}
+    assert set(other["distance"].pop("layers")) <= set(states[0])
+    assert other == one and all(same(states[epoch], others[epoch]) for epoch in states)
+
+
+def test_a_curve_of_the_running_reading_is_that_of_the_weights_with_their_running_averages():
+    spec = plain(epochs=3, curve_reading="running")
+    result, states = trained(spec)
+    data = load("digits", 96, 50).test
+    for epoch in (1, 2, 3):
+        loss, accuracy = loss_and_accuracy(network(spec, states[epoch]), data.x, data.y, "running")
+        assert result["curve"]["test_loss"][epoch - 1] == pytest.approx(loss, rel=1e-6)
+        assert result["curve"]["test_accuracy"][epoch - 1] == pytest.approx(accuracy, rel=1e-12)
+    running = result["final"]["test"]["running"]
+    assert (running["loss"], running["accuracy"]) == (result["curve"]["test_loss"][-1], result["curve"]["test_accuracy"][-1])
+
+
+@pytest.mark.parametrize("make", [plain, convolutional])
+def test_the_reading_of_the_curve_changes_the_test_curve_alone(make):
+    one, states = trained(make())
+    other, others = trained(make(curve_reading="running"))
+    assert one["curve"].pop("test_loss") != other["curve"].pop("test_loss")
+    for result in (one, other):
+        del result["curve"]["test_accuracy"]
+    assert other == one and all(same(states[epoch], others[epoch]) for epoch in states)
 
 
 def test_a_sparser_curve_is_of_the_same_run_and_keeps_its_end():
@@ -405,6 +535,91 @@ def test_starting_weights_are_given_exactly_when_the_spec_has_them():
         train.run(full_batch(1, start=spec.at(0)))
     with pytest.raises(ValueError, match="^start is given; this spec has no starting weights$"):
         train.run(spec, start=trained(spec)[1][0])
+
+
+# ---------------------------------------------------------------- ghost batch norm
+
+
+@pytest.fixture
+def shown(monkeypatch) -> list[torch.Tensor]:
+    """The training batches of the runs to come whose data are ``SHOWN``."""
+    batches = []
+    monkeypatch.setitem(augment.AUGMENTATIONS, "keskar", lambda x, _: (batches.append(x.clone()), x)[1])
+    return batches
+
+
+SHOWN = DataSpec(name="digits", n_train=96, n_test=50, augment="keskar")
+
+
+@pytest.mark.parametrize("batch_size", [48, 40])
+@pytest.mark.parametrize("make", [plain, convolutional])
+def test_one_ghost_batch_a_batch_is_batch_norm(make, batch_size):
+    """To the bit; with 40 of 96 the last batch is of 16, less than a ghost batch."""
+    one, states = trained(make(batch_size=batch_size))
+    other, others = trained(make(batch_size=batch_size, ghost_batch_size=batch_size))
+    assert other == one and all(same(states[epoch], others[epoch]) for epoch in states)
+
+
+@pytest.mark.parametrize("make", [plain, convolutional])
+def test_smaller_ghost_batches_are_another_run_from_the_same_start(make):
+    one, states = trained(make())
+    other, others = trained(make(ghost_batch_size=20))
+    assert same(states[0], others[0])
+    assert one["loss_at"]["1"] != other["loss_at"]["1"]
+    assert not any(torch.equal(states[1][k], others[1][k]) for k in states[0] if states[0][k].is_floating_point())
+    assert one["parameters"] == other["parameters"]
+
+
+def test_a_ghost_run_is_a_plain_network_on_one_ghost_batch_after_another(shown):
+    """Its gradients added up before each update, as the released code trains; the last batch, of 16, is whole."""
+    spec = plain(data=SHOWN, ghost_batch_size=20, optimizer=sgd(momentum=0.9))
+    result, states = trained(spec)
+    assert [len(x) for x in shown] == [40, 40, 16] * 2
+    data, model = load("digits", 96).train, network(spec, states[0]).train()
+    optimizer, losses = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), []
+    for x in shown:
+        optimizer.zero_grad()
+        losses.append(0.0)
+        for part in x.split(20):
+            loss = nn.functional.cross_entropy(model(part), data.y[where(part, data.x)]) * len(part) / len(x)
+            loss.backward()
+            losses[-1] += loss.item()
+        optimizer.step()
+    assert result["loss_at"]["1"] == pytest.approx(losses[0], rel=1e-6)
+    assert result["curve"]["train_loss"][0] == pytest.approx(np.average(losses[:3], weights=[40, 40, 16]), rel=1e-4)
+    for k, value in model.state_dict().items():
+        torch.testing.assert_close(states[2][k], value, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_of_a_ghost_run_are_those_of_a_plain_network():
+    """Evaluated like any other, in either reading; each kind of run begins from the weights of the other."""
+    one, ghosts = plain(), plain(ghost_batch_size=20)
+    (_, states), (result, others) = trained(one), trained(ghosts)
+    data, model = load("digits", 96, 50), network(ghosts, others[2])
+    for split, part in (("train", data.train), ("test", data.test)):
+        for reading in ("batch", "running"):
+            expected = dict(zip(("loss", "accuracy"), loss_and_accuracy(model, part.x, part.y, reading), strict=True))
+            assert result["final"][split][reading] == pytest.approx(expected, rel=1e-6)
+    for spec, start in ((plain(start=ghosts.at()), others[2]), (plain(start=one.at(), ghost_batch_size=20), states[2])):
+        assert same(trained(spec, start=start)[1][0], start)
+
+
+def test_the_averaging_of_ghost_statistics_changes_the_running_averages_alone():
+    one, states = trained(plain(ghost_batch_size=20))
+    other, others = trained(plain(ghost_batch_size=20, ghost_averaging="mean"))
+    differ = {k for k in states[2] if not torch.equal(states[2][k], others[2][k])}
+    assert differ == {k for k in states[2] if "running" in k or "num_batches" in k}
+    assert other["curve"] == one["curve"] and other["distance"] == one["distance"]
+    assert all(other["final"][split]["batch"] == one["final"][split]["batch"] for split in ("train", "test"))
+    assert other["final"]["test"]["running"] != one["final"]["test"]["running"]
+
+
+def test_ghost_batches_in_bfloat16():
+    """A relative error of 2^-9 an operation, as of batch norm."""
+    half = train.run(full_batch(3, precision="bfloat16", ghost_batch_size=32))
+    single = train.run(full_batch(3, ghost_batch_size=32))
+    assert half["loss_at"]["1"] != single["loss_at"]["1"]
+    assert half["curve"]["train_loss"] == pytest.approx(single["curve"]["train_loss"], rel=0.05)
 
 
 # ---------------------------------------------------------------- divergence

@@ -128,6 +128,8 @@ def residual(shape, n_classes, depth: int = 44, widen: int = 1) -> nn.Module:
 
 def wide(shape, n_classes, depth: int = 16, widen: int = 4) -> nn.Module:
     """Wide ResNet."""
+    if depth < 8:
+        raise ValueError(f"depth is {depth}; accepted is 8 or more")
     # (16 - 2) / 6 is not whole: the code rounds down to two blocks a stage, 14 layers by the usual count
     return residual(shape, n_classes, depth=6 * ((depth - 2) // 6) + 2, widen=widen)
 

@@ -149,7 +149,7 @@ class Setup:
                 panel,
                 f"layer {i}",
                 self.runs(batch),
-                lambda r, name=name: zip(r["distance"]["update"], r["distance"]["layers"][name], strict=True),
+                lambda r, name=name: zip(r["distance"]["update"], r["distance"].get("layers", {}).get(name, ()), strict=True),
             )
             for i, name in enumerate(names, 1)
         ]

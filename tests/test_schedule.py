@@ -1,0 +1,147 @@
+"""Learning rates: the square-root rule by what it keeps, regimes against arrays that hold a value for every update."""
+
+import math
+
+import numpy as np
+import pytest
+
+from lbgap.schedule import at, regime, square_root_scaling
+from lbgap.spec import OptimizerSpec, Phase
+
+SGD = OptimizerSpec(name="sgd", learning_rate=0.1, momentum=0.9, weight_decay=5e-4)
+
+
+def stairs(start: float, steps: list[tuple[int, float | None]], updates: int) -> np.ndarray:
+    """The value at every update: a step holds from its update to the end, or until the next; None is no step."""
+    values = np.full(updates, start)
+    for update, value in steps:
+        if value is not None:
+            values[update:] = value
+    return values
+
+
+def followed(phases, updates: int, optimizer: OptimizerSpec = SGD) -> tuple[np.ndarray, np.ndarray]:
+    """Learning rate and weight decay of every update."""
+    rates, decays = zip(*(at(optimizer, phases, update) for update in range(updates)), strict=True)
+    return np.array(rates), np.array(decays)
+
+
+# ---------------------------------------------------------------- square-root rule
+
+
+def test_the_square_root_rule_keeps_the_covariance_of_an_update(rng):
+    """The mean of M independent gradients has covariance C/M, an update with rate r then r^2 C/M: the same for every M."""
+    for _ in range(20):
+        rate, reference, batch = float(rng.uniform(1e-3, 1)), int(rng.integers(1, 500)), int(rng.integers(1, 10_000))
+        scaled = square_root_scaling(rate, batch, reference)
+        assert scaled**2 / batch == pytest.approx(rate**2 / reference, rel=1e-12)
+        # by way of a third batch size, and back
+        half_way = square_root_scaling(rate, 777, reference)
+        assert square_root_scaling(half_way, batch, 777) == pytest.approx(scaled, rel=1e-12)
+        assert square_root_scaling(scaled, reference, batch) == pytest.approx(rate, rel=1e-12)
+
+
+def test_the_square_root_rule_in_whole_numbers():
+    assert square_root_scaling(0.1, 128, 128) == 0.1
+    assert square_root_scaling(0.1, 512, 128) == 0.2
+    assert square_root_scaling(0.1, 32, 128) == 0.05
+
+
+def test_the_variance_of_simulated_updates_is_that_of_the_small_batch(rng):
+    """Means of 4 and of 64 normal gradients, 20,000 times: the sample variance has a relative error of sqrt(2/n)."""
+    n, gradients = 20_000, rng.normal(size=(20_000, 64))
+    small = 0.1 * gradients[:, :4].mean(1)
+    large = square_root_scaling(0.1, 64, 4) * gradients.mean(1)
+    assert large.var() / small.var() == pytest.approx(1, rel=5 * math.sqrt(4 / n))
+
+
+# ---------------------------------------------------------------- regimes
+
+# In the manner of the released code's regimes, in fewer epochs; not every entry sets both.
+BOUNDARIES = [
+    (3, {"learning_rate": 1e-2}),
+    (5, {"learning_rate": 1e-3, "weight_decay": 0.0}),
+    (7, {"weight_decay": 1e-4}),
+    (8, {"learning_rate": 5e-4}),
+]
+
+
+@pytest.mark.parametrize("factor", [1.0, 4.0])
+@pytest.mark.parametrize("updates_per_epoch", [1, 7])
+def test_a_regime_changes_at_the_first_update_of_its_epochs(updates_per_epoch, factor):
+    """Against a loop over epochs and their updates."""
+    optimizer = SGD.model_copy(update={"learning_rate": SGD.learning_rate * factor})
+    rates, decays = [], []
+    rate, decay = optimizer.learning_rate, optimizer.weight_decay
+    for epoch in range(10):
+        for boundary, values in BOUNDARIES:
+            if boundary == epoch:
+                rate = values["learning_rate"] * factor if "learning_rate" in values else rate
+                decay = values.get("weight_decay", decay)
+        rates += [rate] * updates_per_epoch
+        decays += [decay] * updates_per_epoch
+    got = followed(regime(BOUNDARIES, updates_per_epoch, factor), 10 * updates_per_epoch, optimizer)
+    np.testing.assert_array_equal(got, [rates, decays])
+
+
+def test_the_factor_multiplies_learning_rates_and_nothing_else():
+    plain, scaled = regime(BOUNDARIES, 5), regime(BOUNDARIES, 5, factor=8.0)
+    for one, other in zip(plain, scaled, strict=True):
+        assert (one.update, one.weight_decay) == (other.update, other.weight_decay)
+        assert other.learning_rate == (None if one.learning_rate is None else 8 * one.learning_rate)
+
+
+def test_a_regime_without_boundaries_is_the_optimizers_own():
+    assert regime([], 391) == ()
+    np.testing.assert_array_equal(followed((), 5), [[0.1] * 5, [5e-4] * 5])
+
+
+# ---------------------------------------------------------------- the values of an update
+
+
+def test_a_phase_holds_from_its_update_on():
+    """``update`` updates are done when it begins; the first update is 0."""
+    phases = (Phase(update=1, learning_rate=0.5), Phase(update=3, weight_decay=0.25))
+    assert [at(SGD, phases, u) for u in range(5)] == [(0.1, 5e-4), (0.5, 5e-4), (0.5, 5e-4), (0.5, 0.25), (0.5, 0.25)]
+
+
+def test_every_update_has_the_values_of_a_step_function(rng):
+    for _ in range(20):
+        updates = np.sort(rng.choice(np.arange(1, 60), size=int(rng.integers(0, 6)), replace=False)).tolist()
+        rates = [None if rng.random() < 0.3 else float(rng.uniform(1e-3, 1)) for _ in updates]
+        decays = [None if rng.random() < 0.3 else float(rng.choice([0.0, 1e-4, 1e-2])) for _ in updates]
+        phases = [
+            Phase(update=u, learning_rate=rate, weight_decay=decay)
+            for u, rate, decay in zip(updates, rates, decays, strict=True)
+        ]
+        expected = (
+            stairs(SGD.learning_rate, list(zip(updates, rates, strict=True)), 60),
+            stairs(SGD.weight_decay, list(zip(updates, decays, strict=True)), 60),
+        )
+        np.testing.assert_array_equal(followed(phases, 60), expected)
+
+
+def test_weight_decay_can_be_switched_off():
+    """0 is a value, and not "as before"."""
+    assert at(SGD, [Phase(update=2, weight_decay=0.0)], 2) == (0.1, 0.0)
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize("epoch", [0, -1])
+def test_what_holds_from_the_start_belongs_to_the_optimizer(epoch):
+    with pytest.raises(ValueError, match=f"^epoch is {epoch}; accepted is 1 or more, [^\n]*optimizer$"):
+        regime([(epoch, {"learning_rate": 0.1})], 10)
+
+
+@pytest.mark.parametrize("values", [{"learning_rate": 0.0}, {"learning_rate": -0.1}, {"weight_decay": -1e-4}])
+def test_values_that_no_phase_accepts_are_refused(values):
+    name, value = next(iter(values.items()))
+    with pytest.raises(ValueError, match=f"^{name} is {value}; accepted is [^\n]*$"):
+        regime([(1, values)], 10)
+
+
+def test_a_regime_that_changes_something_else_is_refused():
+    with pytest.raises(ValueError, match="^regime changes 'lr'; accepted are learning_rate, weight_decay$"):
+        regime([(1, {"lr": 0.1})], 10)

@@ -151,7 +151,7 @@ def locate(name: str) -> Path | None:
     if not layouts:
         return None
     get = (
-        "bring your own copy as {train,val}/<class>/<picture> in that folder, since ImageNet is not free to pass on"
+        "or bring your own copy as {train,val}/<class>/<picture> there, since ImageNet is not free to pass on"
         if name == "imagenet"
         else f"or run 'python -m lbgap data --fetch {name}'"
     )

@@ -381,8 +381,8 @@ def test_available_says_where_the_data_are(small, rng):
 
 
 def test_an_unknown_data_set_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="^data is 'imagenet'; accepted are digits, mnist, cifar10, cifar100, timit$"):
-        data.load("imagenet")
+    with pytest.raises(ValueError, match="^data is 'svhn'; accepted are digits, mnist, cifar10, cifar100, timit, imagenet$"):
+        data.load("svhn")
 
 
 def test_the_checksum_follows_every_pixel_and_label_and_not_the_subset(small, rng):

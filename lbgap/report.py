@@ -70,7 +70,10 @@ def table_frame(table: Table, profile: str, store: Store) -> pd.DataFrame:
 
 
 def committed_table(paper: str, name: str, store: Store) -> tuple[Table, pd.DataFrame]:
-    """A table from committed records: each row from the first profile of :data:`COMMITTED` that fills it, never mixed."""
+    """A table from committed records: each row from the first profile of :data:`COMMITTED` that fills it, never mixed.
+
+    Rows that only a later profile has come last.
+    """
     frames, found = [], None
     for study in committed_studies(paper):
         for table in study.tables:
@@ -80,7 +83,7 @@ def committed_table(paper: str, name: str, store: Store) -> tuple[Table, pd.Data
     if found is None:
         raise ValueError(f"table is '{name}'; {paper} has {', '.join(t.name for t in committed_studies(paper)[0].tables)}")
     rows = []
-    for row in dict.fromkeys(cell.row for cell in found.cells):
+    for row in dict.fromkeys(row for frame in frames for row in frame["row"]):
         parts = [f[f["row"] == row] for f in frames if (f["row"] == row).any()]
         full = [p for p in parts if (p["n"] + p["diverged"]).min() >= MIN_SEEDS]
         some = sorted((p for p in parts if p["n"].sum()), key=lambda p: -int((p["n"] > 0).sum()))

@@ -73,7 +73,8 @@ def toy(profile: str) -> Study:
         (Series("left", "SB", of["SB"].jobs, curve), Series("right", "LB", of["LB"].jobs, curve)),
     )
     table = Table("tab", "A table", "percent", cells, number=2)
-    ratios = Table("ratios", "Ratios", "", (Cell("a", "LB / SB", None, ratio),))
+    smaller = (Cell("d", "LB / SB", None, ratio),) if profile == "cpu" else ()  # a row that the larger profile leaves out
+    ratios = Table("ratios", "Ratios", "", (Cell("a", "LB / SB", None, ratio), *smaller))
     return Study("toy", profile, (table, ratios), (figure,), claims)
 
 
@@ -217,6 +218,15 @@ def test_quick_records_never_speak(store):
     assert report.committed_table("toy", "tab", store)[1]["n"].sum() == 0
     assert {row["verdict"] for row in report.verdict_rows("toy", store)} == {"not run"}
     assert report.committed_figure("toy", "fig", store)[1].empty
+
+
+def test_a_row_that_one_profile_alone_has_is_shown_too(store):
+    put(store, SMALL, [50.0] * 5)
+    put(store, LARGE, [75.0] * 5)
+    _, frame = report.committed_table("toy", "ratios", store)
+    assert list(frame["row"]) == ["a", "d"]
+    assert cell(frame, "d", "LB / SB")["mean"] == 1.5
+    assert set(frame["profile"]) == {"cpu"}
 
 
 def test_an_unknown_table_is_refused(store):

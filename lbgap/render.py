@@ -141,11 +141,11 @@ def verdict_table(judged: list[tuple[str, report.Judged]], paper_column: bool = 
         lines.append(
             f"<tr>{f'<td>{html.escape(paper)}</td>' if paper_column else ''}<th>{j.claim.id}</th>"
             f"<td class='text'>{html.escape(j.claim.text)}{why}</td><td>{badge(j.verdict)}</td>"
-            f"<td>{decisive(j)}{where}</td><td>{n}</td><td>{j.profile if n else '–'}</td></tr>"
+            f"<td>{decisive(j)}{where}</td><td>{n}{f'<br><small>{j.profile}</small>' if n else ''}</td></tr>"
         )
     return (
         f"<table class='lbgap-table claims'><thead><tr>{'<th>paper</th>' if paper_column else ''}<th></th><th>claim</th>"
-        "<th>verdict</th><th>effect [95% interval]</th><th>n</th><th>profile</th></tr></thead>"
+        "<th>verdict</th><th>effect [95% interval]</th><th>n</th></tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table>"
     )
 

@@ -28,7 +28,13 @@ def _discover(extra: Path | None) -> dict[str, Paper]:
         for path in sorted(folder.glob("*.yaml")):
             module = _module(path.with_suffix(".py"))
             found[path.stem] = from_module(module)
-    return found
+    return dict(sorted(found.items(), key=_age))
+
+
+def _age(item: tuple[str, Paper]) -> tuple[str, str]:
+    """Papers stand in the order in which they appeared; an arXiv number begins with year and month."""
+    name, paper = item
+    return paper.facts.get("citation", {}).get("arxiv", "~"), name
 
 
 def _module(path: Path) -> ModuleType:

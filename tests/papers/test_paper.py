@@ -150,6 +150,7 @@ def extra(tmp_path, monkeypatch):
 
 
 def test_papers_are_discovered(extra, monkeypatch):
+    assert list(papers.papers())[:2] == ["keskar", "hoffer"], "in the order in which they appeared"
     shipped = {path.stem for path in Path(papers.__file__).parent.glob("*.yaml")}
     assert set(papers.papers()) == shipped | {"discovered"}
     found = papers.get("discovered")

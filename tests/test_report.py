@@ -116,6 +116,12 @@ def test_values_are_read_by_seed(store):
     assert math.isnan(got[2])
 
 
+def test_a_quantity_may_read_diverged_runs_itself(store):
+    put(store, SMALL, [90.0, NAN, None, 93.0, 94.0])
+    of = Quantity(accuracy(SMALL).jobs, lambda r: -1.0 if r["diverged"] else r["accuracy"], reads_diverged=True)
+    assert report.values(of, store) == [90.0, -1.0, None, 93.0, 94.0]
+
+
 def test_a_value_of_several_records_needs_them_all(store):
     both = next(t for t in toy("cpu").tables if t.name == "ratios").cells[0].quantity
     put(store, SMALL, [50.0, 40.0, 50.0, NAN])

@@ -21,10 +21,14 @@ Jobs = tuple[tuple[Job, ...], ...]  # for each seed, the jobs whose records are 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number per seed: ``read(*results)`` of the records of ``jobs[seed]``."""
+    """A number per seed: ``read(*results)`` of the records of ``jobs[seed]``.
+
+    Where one of the runs diverged there is no number, unless ``read`` says itself what one is then (``reads_diverged``).
+    """
 
     jobs: Jobs
     read: Callable[..., float]
+    reads_diverged: bool = False
 
 
 @dataclass(frozen=True)

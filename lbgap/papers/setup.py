@@ -158,7 +158,7 @@ class Setup:
     def words(self) -> str:
         """The setting, for a reader."""
         some = "" if self.data.size == lookup(self.data.name).n_train else f"{self.data.size:,} images of "
-        rate = f"{self.optimizer.name} at {self.optimizer.learning_rate:g}"
+        rate = f"{self.optimizer.name} at {self.optimizer.learning_rate * self.factor:g}"
         precision = ", bfloat16" if self.fixed.get("precision") == "bfloat16" else ""
         return f"{some}{DATA_NAMES[self.data.name]}, batch {self.small} / {self.large}, {self.epochs} epochs, {rate}{precision}"
 

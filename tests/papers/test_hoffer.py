@@ -203,7 +203,22 @@ def test_a_variant_differs_in_what_its_name_says_alone():
             assert len(changed) == 1, name
         else:
             assert len(differing) == 1, name
-    assert len(hoffer._variants(setups)) == 9
+    assert len(hoffer._variants(setups)) == 11
+
+
+def test_the_plateau_is_read_before_the_rate_drops():
+    s = hoffer._setups(papers.settings("hoffer", profile="cpu"))["F1"]
+    epochs = [5, 10, 15, 20, 25]
+    record = {"diverged": False, "curve": {"epoch": epochs, "test_accuracy": [50.0, 60.0, 70.0, 80.0, 90.0]}}
+    for times, expected in ((1, 60.0), (2, 80.0)):
+        assert hoffer._before_the_drop(hoffer._prolonged(s, times)).read(record) == expected
+
+
+def test_boundaries_that_fall_together_keep_both_their_changes():
+    shrunk = study("paper", networks=["AlexNet 4096"], epochs=3, seeds=1)
+    (run,) = [c.quantity.jobs[0][0] for t in shrunk.tables for c in t.cells if c.quantity and c.column == "SB"]
+    assert trace(run, [run.updates - 1]) == [pytest.approx((1e-4, 0.0))]
+    assert trace(run, [0]) == [pytest.approx((1e-2, 5e-4))]
 
 
 # ---------------------------------------------------------------- what is read from records
@@ -219,24 +234,32 @@ def test_fits_find_the_law_they_look_for():
     log = walked(t, 2 + 3 * np.log(t))
     assert hoffer._log_fit(log).slope == pytest.approx(3)
     assert hoffer._log_fit(log).rvalue ** 2 == pytest.approx(1)
+    assert hoffer._root_fit(log).rvalue ** 2 < 0.99
     power = walked(t, 0.5 * t**0.25)
-    assert hoffer._power_fit(power).slope == pytest.approx(0.25)
+    assert hoffer._exponent(power) == pytest.approx(0.25)
     assert hoffer._log_fit(power).rvalue ** 2 < 0.99
+    root = walked(t, 1 + 0.5 * np.sqrt(t))
+    assert hoffer._root_fit(root).slope == pytest.approx(0.5)
+    assert hoffer._root_fit(root).rvalue ** 2 == pytest.approx(1)
+    assert hoffer._log_fit(root).rvalue ** 2 < 0.95
+    # over a part of the updates the slope of a power law is another
+    assert hoffer._log_fit(power, 100).slope < hoffer._log_fit(power).slope
     # what happens before the tenth update is left out
     early = walked(t, np.where(t < 10, 1e6, 2 + 3 * np.log(t)))
     assert hoffer._log_fit(early).slope == pytest.approx(3)
 
 
-def test_relative_distance_compares_at_the_same_update():
+def test_distances_are_compared_at_the_same_updates():
+    """Logarithms are straight in log t, so that interpolation is exact on them."""
     s = hoffer._setups(papers.settings("hoffer", profile="cpu"))["F1"]
-    read = hoffer._relative("F1", s, s.large, True).read
+    read = hoffer._apart("F1", s, s.large, True).read
     t = np.unique(np.geomspace(1, 4000, 40).round())
     small = walked(t, 5 * np.log(t))
-    large = walked([1, 100], [0.1, 1.2 * 5 * math.log(100)])
-    assert read(large, small) == pytest.approx(20, abs=1e-6)
-    # a run that goes on for longer is read where the small batch ends
-    longer = walked([1, 3990, 4000, 9000], [0.1, 5, 0.5 * 5 * math.log(4000), 99])
-    assert read(longer, small) == pytest.approx(-50, abs=1e-6)
+    assert read(walked([1, 100], [0.0, 1.2 * 5 * math.log(100)]), small) == pytest.approx(20)
+    # a run that goes on for longer is read where the small batch ends; sides do not cancel
+    assert read(walked([1, 4000, 9000], [0.0, 0.5 * 5 * math.log(4000), 99]), small) == pytest.approx(50)
+    crossing = walked([1, 10, 100, 1000], [0.0, 0.7 * 5 * math.log(10), 1.2 * 5 * math.log(100), 5 * math.log(1000)])
+    assert read(crossing, small) == pytest.approx(30)
     assert read(small, small) == pytest.approx(0, abs=1e-9)
 
 
@@ -258,6 +281,22 @@ def test_the_best_rate_is_chosen_on_the_other_seeds():
         assert quantity.read(*map(record, jobs)) == expected
 
 
+def test_a_rate_at_which_another_seed_diverged_is_not_chosen():
+    """The first rate is best by far, and one run at it diverged: to the other seeds it is out, to its own it is not."""
+    s = hoffer._setups(papers.settings("hoffer", profile="cpu"))["F1"]
+    quantity, first = hoffer._best(s, "SB"), s.optimizer.learning_rate * hoffer.FACTORS[0]
+    assert quantity.reads_diverged
+
+    def record(job: Train) -> dict:
+        best = job.optimizer.learning_rate == first
+        lost = best and job.seed == 0
+        return {"diverged": lost} | ({} if lost else {"final": {"test": {"running": {"accuracy": 99.0 if best else 50.0}}}})
+
+    found = [quantity.read(*map(record, jobs)) for jobs in quantity.jobs]
+    assert math.isnan(found[0])
+    assert found[1:] == [50.0] * 4
+
+
 def test_walks_keep_the_initial_rate_and_differ_in_the_batch_alone():
     s = hoffer._setups(papers.settings("hoffer", profile="cpu"))["F1"]
     sizes = hoffer._sizes(s)
@@ -275,7 +314,7 @@ def test_walks_keep_the_initial_rate_and_differ_in_the_batch_alone():
 
 def test_a_prolonged_phase_moves_all_that_follows():
     s = hoffer._setups(papers.settings("hoffer", profile="cpu"))["F1"]
-    first = hoffer.column(s, "+GBN")[0].train("LB", 0)
+    first = hoffer.column(s, "SB")[0].train("SB", 0)
     for times in hoffer.LONGER:
         of, batch = hoffer._prolonged(s, times)
         run = of.train(batch, 0)

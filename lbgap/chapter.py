@@ -124,8 +124,9 @@ class Chapter:
         """Markdown with numbers from records.
 
         ``{table2:F1:test_LB}`` is a cell's mean and deviation, with ``:published`` behind it the paper's; ``{K1}`` is a
-        verdict, ``{K1:F1}`` that of one network's settings, ``{K1:effect}`` the decisive setting's effect. A role
-        (``{cite:p}`` and a backtick) is left alone.
+        verdict, ``{K1:F1}`` that of one network's settings, ``{K1:effect}`` the decisive setting's effect, ``{K1:effect:last}``
+        that of the one setting whose label holds these words. ``{curves:F1, test accuracy:SB:100}`` is a figure's mean over
+        seeds at that x. A role (``{cite:p}`` and a backtick) is left alone.
 
         Raises:
             ValueError: a name that is none of these.
@@ -137,12 +138,20 @@ class Chapter:
         claim, _, rest = name.partition(":")
         if claim in judged and rest in ("", "effect"):
             return render.decisive(judged[claim]) if rest else f"**{judged[claim].verdict}**"
+        if claim in judged and rest.startswith("effect:"):
+            found = [(s, f) for s, f in judged[claim].findings if rest.removeprefix("effect:") in s.label]
+            if len(found) != 1:
+                raise ValueError(f"prose asks for {name}; {len(found)} settings of {claim} hold these words, accepted is one")
+            return render.effect(found[0][0].rule, found[0][1].estimate)
         if claim in judged and (verdict := judged[claim].on(rest)):
             return f"**{verdict}**"
+        if claim in {f.name for study in report.committed_studies(self.paper.name) for f in study.figures}:
+            return self._point(name, claim, rest)
         row, _, column = rest.removesuffix(":published").rpartition(":")
         if claim in judged or not row:
             raise ValueError(
-                f"prose asks for {name}; there is CLAIM, CLAIM:NETWORK, CLAIM:effect, TABLE:ROW:COLUMN and that with :published"
+                f"prose asks for {name}; there is CLAIM, CLAIM:NETWORK, CLAIM:effect, CLAIM:effect:WORDS, TABLE:ROW:COLUMN and "
+                "that with :published, FIGURE:PANEL:LINE:X"
             )
         table, frame = report.committed_table(self.paper.name, claim, self.store)
         cell = frame[(frame["row"] == row) & (frame["column"] == column)]
@@ -152,6 +161,17 @@ class Chapter:
         if rest.endswith(":published"):
             return render.number(line["published"], line["published_std"], table.digits)
         return render.number(line["mean"], line["std"], table.digits) if line["n"] else "(not run)"
+
+    def _point(self, name: str, figure: str, rest: str) -> str:
+        _, data, _ = report.committed_figure(self.paper.name, figure, self.store)
+        if data.empty:
+            return "(not run)"
+        panel, line, x = (rest.split(":") + ["", ""])[:3]
+        at = data[(data["panel"] == panel) & (data["line"] == line) & (data["x"].astype(str) == str(float(x or "nan")))]
+        if at.empty:
+            raise ValueError(f"prose asks for {name}; figure {figure} has no such point")
+        mean = float(f"{at['y'].mean():.4g}")
+        return f"{mean:,g}"
 
     # ------------------------------------------------------------ this run
 

@@ -232,9 +232,25 @@ def test_prose_is_filled_from_records(page, results, shown):
     ]
 
 
+def test_prose_reads_points_of_figures_and_single_settings(page, results, shown):
+    put(results, SMALL, [90.0] * 5)
+    put(results, LARGE, [89.0, 89.1, 88.9, 89.05, 88.95])
+    page().prose("{fig:left:SB:1} then {fig:left:SB:2.0}; {T1:effect:LB - SB}")
+    # the losses of seed s are 2 + s and 1 + s
+    assert shown == ["4 then 3; -1 [-1.1, -0.902]"]
+
+
 def test_prose_without_records_says_not_run(page, shown):
-    page().prose("{tab:a:SB} {T1} {T1:effect}")
-    assert shown == ["(not run) **not run** –"]
+    page().prose("{tab:a:SB} {T1} {T1:effect} {T1:effect:LB - SB} {fig:left:SB:1}")
+    assert shown == ["(not run) **not run** – – (not run)"]
+
+
+def test_prose_that_asks_for_a_point_that_a_figure_lacks_is_refused(page, results, shown):
+    put(results, SMALL, [90.0] * 5)
+    for rest in ("left:SB:3", "left:LB:1", "middle:SB:1", "left:SB", "left"):
+        with pytest.raises(ValueError, match=f"^prose asks for fig:{rest}; figure fig has no such point$"):
+            page().prose(f"{{fig:{rest}}}")
+    assert shown == []
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,9 @@ class PaperSettings(Settings):
 def study(settings: PaperSettings) -> Study:
     """Everything a profile computes and shows."""
     setups = _setups(settings)
-    tables, figures = [_ladder_table(name, setups) for name in FACTS["tables"]], [_ladder_figure(setups), _curves(setups)]
-    if settings.profile == "quick" or settings.own:
+    own = settings.profile == "quick" or settings.own  # published values belong to the paper's settings
+    tables, figures = [_ladder_table(name, setups) for name in FACTS["tables"]], [_ladder_figure(setups, own), _curves(setups)]
+    if own:
         tables = [table for table in tables if any(cell.quantity for cell in table.cells)]
         only = ("H1", "H2", "H3", "H4")
         return Study("hoffer", settings.profile, tuple(tables), tuple(figures), _claims(setups, {}, only))
@@ -186,9 +187,17 @@ def _ladder_table(name: str, setups: Setups) -> Table:
     )
 
 
-def _ladder_figure(setups: Setups) -> Figure:
+def _ladder_figure(setups: Setups, own: bool) -> Figure:
     panels = tuple(Axis(n, "each remedy added to the last", "validation accuracy, percent", ticks=COLUMNS) for n in setups)
     series = [point(n, "ours", i, _accuracy(column(s, c))) for n, s in setups.items() for i, c in enumerate(COLUMNS)]
+    if not own:
+        published = FACTS["tables"]["table1"]["rows"] | FACTS["tables"]["table2"]["rows"]
+        # beside ours, and only where there is one
+        series += [
+            point(n, "published", i, Quantity(s.runs("SB"), lambda _, value=value: value))
+            for n, s in setups.items()
+            for i, value in enumerate(published[n])
+        ]
     return Figure("ladder", "The ladder: each remedy added to the last", panels, tuple(series), mark="interval")
 
 
@@ -254,14 +263,18 @@ def _of(column: Column, read: Callable[[dict], float]) -> Quantity:
     return setup.of_runs(batch, read)
 
 
-def _apart(n: str, s: Setup, batch_size: int, corrected: bool) -> Quantity:
-    """The largest difference from the small batch's distance at an update that both have made, percent of the latter."""
+def _apart(n: str, s: Setup, batch_size: int, corrected: bool, at_the_end: bool = False) -> Quantity:
+    """The largest difference from the small batch's distance at an update that both have made, percent of the latter.
+
+    ``at_the_end``: at the last such update, with its sign.
+    """
 
     def read(*results: dict) -> float:
         last = min(r["distance"]["update"][-1] for r in results)
         at = np.log(np.geomspace(FIRST, last, 40))
         of_this, of_small = (np.interp(at, np.log(r["distance"]["update"]), r["distance"]["value"]) for r in results)
-        return 100 * float(np.abs(of_this / of_small - 1).max())
+        apart = 100 * (of_this / of_small - 1)
+        return float(apart[-1] if at_the_end else np.abs(apart).max())
 
     large, of_small = (setup.runs(b) for setup, b in (_walk(n, s, batch_size, corrected), _walk(n, s, s.small, False)))
     return Quantity(_beside(large, of_small), read)
@@ -283,6 +296,7 @@ def _walk_table(n: str, s: Setup) -> Table:
                 "r² of √t": _of(of, lambda r: _root_fit(r).rvalue ** 2),
                 "exponent of t": _of(of, _exponent),
                 "most apart from SB, %": _apart(n, s, b, corrected),
+                "apart in the end, %": _apart(n, s, b, corrected, at_the_end=True),
             }
             words = f"{of[0].words.replace(f'batch {s.small} / {s.large}', 'the batch of the row')}, constant rate"
             cells += [Cell(f"{n}, batch {b}, {treatment}", c, None, q, words) for c, q in columns.items()]
@@ -296,7 +310,7 @@ def _walk_figure(n: str, s: Setup) -> Figure:
         for b in _sizes(s):
             of, batch = _walk(n, s, b, corrected)
             series.append(of.travelled(axis.name, batch, line=f"batch {b}"))
-    return Figure("walk", "Distance from the start against updates", tuple(panels), tuple(series))
+    return Figure("distance", "Distance from the start against updates", tuple(panels), tuple(series))
 
 
 def _layers(n: str, s: Setup) -> Figure:
@@ -335,11 +349,12 @@ def _before_the_drop(of: Column) -> Quantity:
 
 
 def _plateau(n: str, s: Setup) -> Figure:
-    axis = Axis(n, "length of the high-rate phase, times the regime's", "validation accuracy, percent", log_x=True)
+    ticks = tuple(f"{times}" for times in LONGER)
+    axis = Axis(n, "length of the high-rate phase, times the regime's", "validation accuracy, percent", ticks=ticks)
     series = [
-        point(n, line, times, quantity(_prolonged(s, times)))
+        point(n, line, i, quantity(_prolonged(s, times)))
         for line, quantity in (("at the end", _accuracy), ("before the rate drops", _before_the_drop))
-        for times in LONGER
+        for i, times in enumerate(LONGER)
     ]
     return Figure("plateau", "A longer high-rate phase", (axis,), tuple(series), mark="interval")
 

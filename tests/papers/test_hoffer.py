@@ -177,6 +177,18 @@ def test_panels_of_figures_are_those_of_their_lines(profile):
         assert {series.panel for series in figure.series} == {axis.name for axis in figure.panels}
 
 
+def test_the_ladder_shows_the_published_steps_beside_ours_alone():
+    (ladder,) = [f for f in study("cpu").figures if f.name == "ladder"]
+    for network in ("F1", "C1"):
+        lines = [s for s in ladder.series if s.panel == network]
+        shown = [point for s in lines if s.line == "published" for point in s.read({"diverged": False})]
+        assert shown == list(enumerate(hoffer.FACTS["tables"]["table1"]["rows"][network]))
+        runs = {job for s in lines if s.line == "ours" for seed in s.jobs for job in seed}
+        assert {job for s in lines if s.line == "published" for seed in s.jobs for job in seed} < runs
+    for figure in study("quick").figures + study("cpu", batch_ratio=4).figures:
+        assert all(s.line != "published" for s in figure.series)
+
+
 def test_quick_needs_nothing_but_digits():
     assert {job.data.name for job in study("quick").jobs()} == {"digits"}
 
@@ -260,6 +272,7 @@ def test_distances_are_compared_at_the_same_updates():
     assert read(walked([1, 4000, 9000], [0.0, 0.5 * 5 * math.log(4000), 99]), small) == pytest.approx(50)
     crossing = walked([1, 10, 100, 1000], [0.0, 0.7 * 5 * math.log(10), 1.2 * 5 * math.log(100), 5 * math.log(1000)])
     assert read(crossing, small) == pytest.approx(30)
+    assert hoffer._apart("F1", s, s.large, True, at_the_end=True).read(crossing, small) == pytest.approx(0)
     assert read(small, small) == pytest.approx(0, abs=1e-9)
 
 

@@ -175,3 +175,11 @@ def test_a_folder_that_is_not_there_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("LBGAP_PAPERS", str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="^LBGAP_PAPERS is .*nowhere; accepted is a folder of papers$"):
         papers.papers()
+
+
+@pytest.mark.parametrize("name", papers.papers())
+def test_tables_figures_and_claims_have_names_of_their_own(name):
+    """They are asked for by name alone: on the command line, in prose, as files."""
+    for profile in papers.get(name).profiles:
+        names = [group for group, _ in papers.get(name).study(papers.settings(name, profile=profile)).groups()]
+        assert len(set(names)) == len(names)

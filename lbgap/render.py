@@ -32,7 +32,7 @@ RUNNING = " running"  # a column of this suffix is a second reading of the colum
 def table(of: Table, frame: pd.DataFrame) -> str:
     """Title, then for each row: published, ours with profile and n, and ours with running statistics where measured."""
     columns = [c for c in dict.fromkeys(frame["column"]) if not c.endswith(RUNNING)]
-    has_published = frame["published"].notna().any()
+    has_published, any_ran = frame["published"].notna().any(), (frame["n"] + frame["diverged"]).any()
     lines = []
     for row in dict.fromkeys(frame["row"]):
         part = frame[frame["row"] == row].set_index("column")
@@ -47,7 +47,7 @@ def table(of: Table, frame: pd.DataFrame) -> str:
             if ours["n"].sum() + ours["diverged"].sum():
                 label = f"{what}, n = {_span(ours['n'])}"
                 lines.append(("ours", row, label, [_ours(ours, c + suffix, of.digits) for c in columns]))
-            elif not suffix:
+            elif not suffix and (has_published or not any_ran):  # without either, the line beneath the table names the row
                 lines.append(("ours", row, "ours: not run", ["" for _ in columns]))
     head = "".join(f"<th>{html.escape(_heading(c))}</th>" for c in columns)
     body = "".join(

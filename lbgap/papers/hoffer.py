@@ -285,7 +285,8 @@ def _beside(*jobs: Jobs) -> Jobs:
 
 
 def _walk_table(n: str, s: Setup) -> Table:
-    cells = []
+    cells, plain = [], _walk(n, s, s.small, False)[0].words
+    words = plain.replace(f"batch {s.small} / {s.large}", "the batch of the row") + ", constant rate, scaled where corrected"
     for treatment, corrected in TREATMENTS.items():
         for b in (b for b in _sizes(s) if not corrected or b != s.small):
             of = _walk(n, s, b, corrected)
@@ -298,7 +299,6 @@ def _walk_table(n: str, s: Setup) -> Table:
                 "most apart from SB, %": _apart(n, s, b, corrected),
                 "apart in the end, %": _apart(n, s, b, corrected, at_the_end=True),
             }
-            words = f"{of[0].words.replace(f'batch {s.small} / {s.large}', 'the batch of the row')}, constant rate"
             cells += [Cell(f"{n}, batch {b}, {treatment}", c, None, q, words) for c, q in columns.items()]
     return Table("walk", "Distance from the start at the initial rate", f"fits from update {FIRST} on", tuple(cells), digits=3)
 

@@ -202,16 +202,15 @@ class Chapter:
             frame = report.table_frame(table, self.profile, store)
             if frame["n"].sum():
                 frame = frame[frame.groupby("row")["n"].transform("sum") > 0]
-                if self.profile == "quick" or self.own:  # published values belong to the paper's own settings
+                if self.demonstration:  # published values belong to the paper's own settings
                     table, frame = replace(table, number=None), frame.assign(published=float("nan"))
                 display(HTML(render.table(table, frame) + render.settings_line(frame)))
         judged = [report.judge_claim(c, study.profile, store) for c in study.claims]
         judged = [j for j in judged if any(f.estimate for _, f in j.findings)]
         if judged:
-            demonstration = self.profile == "quick" or self.own
-            what = "a demonstration, not a verdict" if demonstration else f"profile {self.profile}"
+            what = "a demonstration, not a verdict" if self.demonstration else f"profile {self.profile}"
             title = f"<p class='lbgap-title'>What the claims' rules see (live; {what})</p>"
-            display(HTML(title + render.scroll(render.settings_table(judged, verdicts=not demonstration))))
+            display(HTML(title + render.scroll(render.settings_table(judged, verdicts=not self.demonstration))))
 
     def live_figure(self, name: str) -> None:
         """A figure of the chosen profile, from what :meth:`live` ran."""
@@ -227,9 +226,14 @@ class Chapter:
         else:
             _show(figures[name], data)
 
+    @property
+    def demonstration(self) -> bool:
+        """Whether what is run is no size of the paper's experiment: profile quick, or a re-runner's own settings."""
+        return self.profile == "quick" or self.own
+
     def _live_store(self) -> Store:
-        """Demonstrations and a re-runner's own settings stay out of the committed records."""
-        return Store(paths.cache() / "scratch") if self.profile == "quick" or self.own else self.store
+        """Demonstrations stay out of the committed records."""
+        return Store(paths.cache() / "scratch") if self.demonstration else self.store
 
     # ------------------------------------------------------------ pieces
 

@@ -127,8 +127,9 @@ def _train(spec, model, data, device, keep, on_weights, stop_after) -> dict:
                 moved = [_distance(p, o) for p, o in zip(parameters, origin, strict=True)]
                 distance["update"].append(update)
                 distance["value"].append(math.hypot(*moved))
-                for name, value in zip(names, moved if spec.layers else (), strict=False):
-                    distance["layers"][name].append(value)
+                if spec.layers:
+                    for name, value in zip(names, moved, strict=True):
+                        distance["layers"][name].append(value)
             if update == stop_after:
                 return {"loss_at": loss_at}
         if spec.optimizer.fresh_each_epoch:

@@ -22,7 +22,7 @@ import yaml
 from pydantic import Field
 from scipy import stats
 
-from lbgap.papers.paper import Axis, Cell, Claim, Figure, Jobs, Quantity, Setting, Settings, Study, Table
+from lbgap.papers.paper import Axis, Cell, Claim, Figure, Quantity, Setting, Settings, Study, Table, side_by_side
 from lbgap.papers.setup import Batch, Setup, point, published_table
 from lbgap.schedule import square_root_scaling
 from lbgap.spec import DataSpec, OptimizerSpec
@@ -96,8 +96,8 @@ def _setups(settings: PaperSettings) -> Setups:
             .changed(seeds=3, evaluate_every=4)
             .changed(options={"width": 128})
         },
-        # F1 keeps the published small batch, to which its rates belong; at that batch C1, without momentum, would hardly
-        # begin to learn in the updates that 2,000 images give, so its small batch is 16. Tried on a seed that is not used.
+        # F1 keeps the published small batch, to which its rates belong; at that batch 2,000 images give C1 960 updates in
+        # all, without momentum, so its small batch is 16. Sizes were settled on a seed that is not used.
         "cpu": lambda: {
             "F1": _setup("F1", DataSpec(name="mnist", n_train=6000, augment="hoffer"), 128, 16).changed(evaluate_every=5),
             "C1": _setup("C1", DataSpec(name="cifar10", n_train=2000, augment="hoffer"), 16, 8, epochs=60).changed(
@@ -220,8 +220,7 @@ TREATMENTS = {"as is": False, "corrected": True}
 
 def _walk(n: str, s: Setup, batch_size: int, corrected: bool) -> Column:
     """A run at the initial rate throughout; corrected: square-root scaling and ghost batch norm, as in +GBN."""
-    s = s.changed(epochs=WALK_EPOCHS[n], evaluate_every=WALK_EPOCHS[n]).fixing(layers=True)
-    s = Setup(**{**vars(s), "regime": ()})
+    s = s.changed(epochs=WALK_EPOCHS[n], evaluate_every=WALK_EPOCHS[n], regime=()).fixing(layers=True)
     if corrected and batch_size != s.small:
         s = s.changed(factor=square_root_scaling(1.0, batch_size, s.small))
         s = s.fixing(ghost_batch_size=s.ghosts) if batch_size > s.ghosts else s
@@ -277,11 +276,7 @@ def _apart(n: str, s: Setup, batch_size: int, corrected: bool, at_the_end: bool 
         return float(apart[-1] if at_the_end else np.abs(apart).max())
 
     large, of_small = (setup.runs(b) for setup, b in (_walk(n, s, batch_size, corrected), _walk(n, s, s.small, False)))
-    return Quantity(_beside(large, of_small), read)
-
-
-def _beside(*jobs: Jobs) -> Jobs:
-    return tuple(tuple(job for part in seed for job in part) for seed in zip(*jobs, strict=True))
+    return Quantity(side_by_side(large, of_small), read)
 
 
 def _walk_table(n: str, s: Setup) -> Table:
@@ -396,7 +391,7 @@ def _released(setups: Setups) -> Table:
     cells = []
     for row, (chosen, varied) in _variants(setups).items():
         one, other = _accuracy(chosen), _accuracy(varied)
-        both = Quantity(_beside(one.jobs, other.jobs), lambda a, b, read=one.read: read(b) - read(a))
+        both = Quantity(side_by_side(one.jobs, other.jobs), lambda a, b, read=one.read: read(b) - read(a))
         cells += [
             Cell(row, c, None, q, chosen[0].words) for c, q in (("as chosen", one), ("as varied", other), ("difference", both))
         ]
@@ -517,7 +512,7 @@ def _claims_on_walks(n: str, s: Setup, add: Callable[..., None]) -> None:
     # the sign: scaling the rate up is meant to speed the large batch's walk up; on the updates that both have made
     both = [of.runs(b) for of, b in (_walk(n, s, b, False) for b in (sizes[0], sizes[-1]))]
     small, large = (
-        Quantity(_beside(*both), lambda *r, i=i: _log_fit(r[i], min(x["distance"]["update"][-1] for x in r)).slope)
+        Quantity(side_by_side(*both), lambda *r, i=i: _log_fit(r[i], min(x["distance"]["update"][-1] for x in r)).slope)
         for i in (0, 1)
     )
     add("H5", Setting(f"{n}: slope over the same updates, smallest - largest batch", Difference("above"), small, large))

@@ -20,7 +20,21 @@ import yaml
 from pydantic import Field
 
 from lbgap.data import lookup
-from lbgap.papers.paper import Axis, Cell, Claim, Figure, Jobs, Quantity, Series, Setting, Settings, Study, Table, dig
+from lbgap.papers.paper import (
+    Axis,
+    Cell,
+    Claim,
+    Figure,
+    Jobs,
+    Quantity,
+    Series,
+    Setting,
+    Settings,
+    Study,
+    Table,
+    dig,
+    side_by_side,
+)
 from lbgap.papers.setup import Setup, point, published_table
 from lbgap.spec import DataSpec, Measure, OptimizerSpec, Train
 from lbgap.stats import Difference, Equivalence, Ratio, Trend, rank_correlation
@@ -200,13 +214,9 @@ def _ruler(setup: Setup) -> Table:
     cells = []
     for label, of, arguments in rows:
         small, large = (of.sharp(b, **arguments) for b in BATCHES)
-        ratio = Quantity(_side_by_side(large.jobs, small.jobs), _ratio)
+        ratio = Quantity(side_by_side(large.jobs, small.jobs), _ratio)
         cells += [Cell(label, c, None, q, of.words) for c, q in (("SB", small), ("LB", large), ("LB / SB", ratio))]
     return Table("ruler", "The same two solutions under different rulers", "metric 2.1, epsilon 1e-3", tuple(cells))
-
-
-def _side_by_side(*jobs: Jobs) -> Jobs:
-    return tuple(tuple(job for part in seed for job in part) for seed in zip(*jobs, strict=True))
 
 
 def _ratio(large: dict, small: dict) -> float:
@@ -419,7 +429,7 @@ def _claims_on_figures(n: str, s: Setup, add: Callable[..., None]) -> None:
     def trend(x: list[int], quantities: list[Quantity]) -> Quantity:
         """Rank correlation of x with one quantity at each x, per seed."""
         return Quantity(
-            _side_by_side(*(q.jobs for q in quantities)),
+            side_by_side(*(q.jobs for q in quantities)),
             lambda *results: rank_correlation(x, [quantities[0].read(r) for r in results]),
         )
 
@@ -436,7 +446,7 @@ def _claims_on_figures(n: str, s: Setup, add: Callable[..., None]) -> None:
         Setting(f"{n}: sharpness against SB epochs before", Trend("falling"), trend(epochs, list(sharpnesses))),
     )
     large, small = ([Quantity(_sharp_after(s, b, e), dig("value")) for e in epochs] for b in ("LB", "SB"))
-    last, first = (Quantity(_side_by_side(large[i].jobs, small[i].jobs), _ratio) for i in (-1, 0))
+    last, first = (Quantity(side_by_side(large[i].jobs, small[i].jobs), _ratio) for i in (-1, 0))
     add(
         "K10",
         Setting(f"{n}: LB sharpness along training", Trend("rising"), trend(epochs, large)),

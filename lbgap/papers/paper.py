@@ -19,6 +19,11 @@ Profile = Literal["quick", "cpu", "paper"]
 Jobs = tuple[tuple[Job, ...], ...]  # for each seed, the jobs whose records are read together
 
 
+def side_by_side(*jobs: Jobs) -> Jobs:
+    """For each seed the jobs of all of them, in order: what a quantity of several runs reads."""
+    return tuple(tuple(job for part in seed for job in part) for seed in zip(*jobs, strict=True))
+
+
 @dataclass(frozen=True)
 class Quantity:
     """A number per seed: ``read(*results)`` of the records of ``jobs[seed]``.

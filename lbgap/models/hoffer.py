@@ -103,8 +103,6 @@ class BasicBlock(nn.Module):
 def residual(shape, n_classes, depth: int = 44, widen: int = 1) -> nn.Module:
     """A CIFAR ResNet of 6n + 2 layers: three stages of n blocks, 16, 32 and 64 filters times ``widen`` (resnet.py).
 
-    WResnet16-4 is ``depth=16, widen=4``: post-activation, the stem widened too, no dropout (wide_resnet.py).
-
     Raises:
         ValueError: a depth that is not 6n + 2.
     """
@@ -128,7 +126,11 @@ def residual(shape, n_classes, depth: int = 44, widen: int = 1) -> nn.Module:
 
 
 def wide(shape, n_classes, depth: int = 16, widen: int = 4) -> nn.Module:
-    """Wide ResNet."""
+    """WResnet16-4: :func:`residual`, post-activation and without dropout, the stem widened too (wide_resnet.py).
+
+    Raises:
+        ValueError: a depth below 8.
+    """
     if depth < 8:
         raise ValueError(f"depth is {depth}; accepted is 8 or more")
     # (16 - 2) / 6 is not whole: the code rounds down to two blocks a stage, 14 layers by the usual count

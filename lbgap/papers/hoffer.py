@@ -12,18 +12,31 @@ Readings chosen, and fixed before any record was made:
 - Regime adaptation counts budget and boundaries in the small batch's updates, to the update.
 """
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import yaml
 from pydantic import Field
-from scipy import stats
 
-from lbgap.papers.paper import Axis, Cell, Claim, Figure, Quantity, Setting, Settings, Study, Table, side_by_side
-from lbgap.papers.setup import Batch, Setup, point, published_table
+from lbgap.papers import walk
+from lbgap.papers.paper import (
+    Axis,
+    Cell,
+    Claim,
+    Figure,
+    Quantity,
+    Setting,
+    Settings,
+    Study,
+    Table,
+    best_on_the_others,
+    claims,
+    side_by_side,
+)
+from lbgap.papers.setup import Batch, Setup, named, point, published_table
 from lbgap.schedule import square_root_scaling
 from lbgap.spec import DataSpec, OptimizerSpec
 from lbgap.stats import Difference
@@ -109,23 +122,19 @@ def _setups(settings: PaperSettings) -> Setups:
             for n, d in DATA.items()
         },
     }[settings.profile]()
-    for network in settings.networks or ():
-        if network not in setups:
-            raise ValueError(f"networks contains '{network}'; profile {settings.profile} accepts {', '.join(setups)}")
     chosen = {}
-    for n, s in setups.items():
-        if n in (settings.networks or setups):
-            small = settings.small_batch or s.small
-            rate = {"learning_rate": settings.learning_rate or s.optimizer.learning_rate}
-            chosen[n] = s.changed(
-                small=small,
-                large=small * (settings.batch_ratio or s.large // s.small),
-                epochs=settings.epochs,
-                seeds=settings.seeds,
-                # the later rates keep their ratio to the first
-                regime=_scaled(s.regime, rate["learning_rate"] / s.optimizer.learning_rate, settings.epochs, s.epochs),
-                optimizer=s.optimizer.model_copy(update=rate),
-            )
+    for n, s in named(setups, settings).items():
+        small = settings.small_batch or s.small
+        rate = {"learning_rate": settings.learning_rate or s.optimizer.learning_rate}
+        chosen[n] = s.changed(
+            small=small,
+            large=small * (settings.batch_ratio or s.large // s.small),
+            epochs=settings.epochs,
+            seeds=settings.seeds,
+            # the later rates keep their ratio to the first
+            regime=_scaled(s.regime, rate["learning_rate"] / s.optimizer.learning_rate, settings.epochs, s.epochs),
+            optimizer=s.optimizer.model_copy(update=rate),
+        )
     return {n: s.changed(ghosts=settings.ghost_batch_size or s.small) for n, s in chosen.items()}
 
 
@@ -213,7 +222,6 @@ def _curves(setups: Setups) -> Figure:
 
 # ---------------------------------------------------------------- the walk away from the start
 
-FIRST = 10  # the fits leave out the updates before this one: the start of a run is not yet a walk
 WALK_EPOCHS = {"F1": 20, "ResNet44": 81}
 TREATMENTS = {"as is": False, "corrected": True}
 
@@ -232,51 +240,15 @@ def _sizes(s: Setup) -> list[int]:
     return [s.small // 4, s.small, s.small * 4, s.large]
 
 
-def _walked(r: dict, last: float = math.inf) -> tuple[np.ndarray, np.ndarray]:
-    """Updates from FIRST to ``last``, and the distances there."""
-    t, d = (np.array(r["distance"][k], float) for k in ("update", "value"))
-    within = (t >= FIRST) & (t <= last)
-    return t[within], d[within]
-
-
-def _log_fit(r: dict, last: float = math.inf):
-    """Distance as a + b log t: the slope b, and r."""
-    t, d = _walked(r, last)
-    return stats.linregress(np.log(t), d)
-
-
-def _root_fit(r: dict):
-    """Distance as a + b sqrt(t), an ordinary random walk's law: as many parameters as the logarithm, on the same points."""
-    t, d = _walked(r)
-    return stats.linregress(np.sqrt(t), d)
-
-
-def _exponent(r: dict) -> float:
-    """The exponent of a power law of t, fitted on logarithms."""
-    t, d = _walked(r)
-    return float(stats.linregress(np.log(t), np.log(d)).slope)
-
-
 def _of(column: Column, read: Callable[[dict], float]) -> Quantity:
     setup, batch = column
     return setup.of_runs(batch, read)
 
 
 def _apart(n: str, s: Setup, batch_size: int, corrected: bool, at_the_end: bool = False) -> Quantity:
-    """The largest difference from the small batch's distance at an update that both have made, percent of the latter.
-
-    ``at_the_end``: at the last such update, with its sign.
-    """
-
-    def read(*results: dict) -> float:
-        last = min(r["distance"]["update"][-1] for r in results)
-        at = np.log(np.geomspace(FIRST, last, 40))
-        of_this, of_small = (np.interp(at, np.log(r["distance"]["update"]), r["distance"]["value"]) for r in results)
-        apart = 100 * (of_this / of_small - 1)
-        return float(apart[-1] if at_the_end else np.abs(apart).max())
-
+    """How far the walk is from the small batch's at the updates that both make, percent of the latter's distance."""
     large, of_small = (setup.runs(b) for setup, b in (_walk(n, s, batch_size, corrected), _walk(n, s, s.small, False)))
-    return Quantity(side_by_side(large, of_small), read)
+    return Quantity(side_by_side(large, of_small), lambda *both: walk.apart(*both, at_the_end))
 
 
 def _walk_table(n: str, s: Setup) -> Table:
@@ -287,15 +259,17 @@ def _walk_table(n: str, s: Setup) -> Table:
             of = _walk(n, s, b, corrected)
             columns = {
                 "distance at the end": _of(of, lambda r: r["distance"]["value"][-1]),
-                "slope per e-fold of t": _of(of, lambda r: _log_fit(r).slope),
-                "r² of log t": _of(of, lambda r: _log_fit(r).rvalue ** 2),
-                "r² of √t": _of(of, lambda r: _root_fit(r).rvalue ** 2),
-                "exponent of t": _of(of, _exponent),
+                "slope per e-fold of t": _of(of, lambda r: walk.log_fit(r).slope),
+                "r² of log t": _of(of, lambda r: walk.log_fit(r).rvalue ** 2),
+                "r² of √t": _of(of, lambda r: walk.root_fit(r).rvalue ** 2),
+                "exponent of t": _of(of, walk.exponent),
                 "most apart from SB, %": _apart(n, s, b, corrected),
                 "apart in the end, %": _apart(n, s, b, corrected, at_the_end=True),
             }
             cells += [Cell(f"{n}, batch {b}, {treatment}", c, None, q, words) for c, q in columns.items()]
-    return Table("walk", "Distance from the start at the initial rate", f"fits from update {FIRST} on", tuple(cells), digits=3)
+    return Table(
+        "walk", "Distance from the start at the initial rate", f"fits from update {walk.FIRST} on", tuple(cells), digits=3
+    )
 
 
 def _walk_figure(n: str, s: Setup) -> Figure:
@@ -427,22 +401,6 @@ def _at_rate(s: Setup, name: str, factor: float) -> Column:
     return of.changed(factor=factor), batch
 
 
-def _best(s: Setup, name: str) -> Quantity:
-    """Each seed's accuracy at the rate that is best on the mean of the other seeds."""
-    per_rate = [_accuracy(_at_rate(s, name, f)) for f in FACTORS]
-    read, seeds = per_rate[0].read, range(s.seeds)
-    jobs = tuple(
-        tuple(q.jobs[i][0] for i in (seed, *(other for other in seeds if other != seed)) for q in per_rate) for seed in seeds
-    )
-
-    def chosen(*results: dict) -> float:
-        own, *others = np.array([read(r) for r in results]).reshape(-1, len(FACTORS))
-        # a rate at which a run diverged is not chosen
-        return float(own[np.nan_to_num(np.mean(others, axis=0), nan=-np.inf).argmax()]) if others else math.nan
-
-    return Quantity(jobs, chosen, reads_diverged=True)
-
-
 def _search(s: Setup) -> Table:
     words = s.words.replace(f"at {s.optimizer.learning_rate:g}", "at the rate of the row")
     cells = [
@@ -450,7 +408,9 @@ def _search(s: Setup) -> Table:
         for f in FACTORS
         for name in SEARCHED
     ]
-    cells += [Cell("best on the other seeds", name, None, _best(s, name), words) for name in SEARCHED]
+    for name in SEARCHED:
+        best = best_on_the_others([_accuracy(_at_rate(s, name, f)) for f in FACTORS])
+        cells.append(Cell("best on the other seeds", name, None, best, words))
     return Table("search", "F1 at other initial rates; later rates in proportion", "validation accuracy, percent", tuple(cells))
 
 
@@ -468,60 +428,49 @@ TOO_SMALL = ("F1", "C3")  # networks whose published gain from ghost batch norm 
 
 
 def _claims(setups: Setups, walkers: Setups, only: tuple[str, ...] = ()) -> tuple[Claim, ...]:
-    rules: dict[str, list[Setting]] = {k: [] for k in only or FACTS["claims"]}
-
-    def add(claim: str, *settings: Setting) -> None:
-        if claim in rules:
-            rules[claim] += settings
-
-    for n, s in setups.items():
-        sb, lb, lr, gbn, ra = (_accuracy(column(s, c)) for c in COLUMNS)
-        add("H1", Setting(f"{n}: LB - SB", Difference("below"), lb, sb))
-        add("H2", Setting(f"{n}: +LR - LB", Difference("above"), lr, lb))
-        add("H3", Setting(f"{n}: +GBN - +LR", Difference("above"), gbn, lr))
-        # "removes the gap": not worse than SB by the margin, which alone a small gap would pass without any adaptation
-        add("H4", Setting(f"{n}: +RA - SB", Difference("above", -MARGIN), ra, sb))
-        add("H4", Setting(f"{n}: +RA - +GBN", Difference("above"), ra, gbn))
-    for n, s in walkers.items():
-        _claims_on_walks(n, s, add)
-        lengths = [_accuracy(_prolonged(s, times)) for times in LONGER]
-        add("H8", Setting(f"{n}: accuracy, longest - regime's high-rate phase", Difference("above"), lengths[-1], lengths[0]))
-        equal = _accuracy((s.changed(adapted=True), "LB"))
-        small, large = (_accuracy((s, b)) for b in ("SB", "LB"))
-        add("H9", Setting(f"{n}: LB at SB's number of updates - SB", Difference("above", -MARGIN), equal, small))
-        add("H9", Setting(f"{n}: LB at SB's number of updates - LB", Difference("above"), equal, large))
-    return tuple(
-        Claim(
-            k,
-            FACTS["claims"][k],
-            tuple(of),
-            needed=max(1, sum(s.network not in TOO_SMALL for s in of)) if k == "H3" else None,
-            reason="" if of else "no network of this selection bears on it",
-            note=NOTES.get(k, ""),
-        )
-        for k, of in rules.items()
+    rules = itertools.chain(
+        *(_on_the_ladder(n, s) for n, s in setups.items()),
+        *(rule for n, s in walkers.items() for rule in (_on_walks(n, s), _on_longer_training(n, s))),
     )
+    needed = {"H3": max(1, sum(n not in TOO_SMALL for n in setups))}
+    return claims(FACTS["claims"], rules, only, needed, notes=NOTES)
 
 
-def _claims_on_walks(n: str, s: Setup, add: Callable[..., None]) -> None:
+def _on_the_ladder(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
+    sb, lb, lr, gbn, ra = (_accuracy(column(s, c)) for c in COLUMNS)
+    yield "H1", Setting(f"{n}: LB - SB", Difference("below"), lb, sb)
+    yield "H2", Setting(f"{n}: +LR - LB", Difference("above"), lr, lb)
+    yield "H3", Setting(f"{n}: +GBN - +LR", Difference("above"), gbn, lr)
+    # "removes the gap": not worse than SB by the margin, which alone a small gap would pass without any adaptation
+    yield "H4", Setting(f"{n}: +RA - SB", Difference("above", -MARGIN), ra, sb)
+    yield "H4", Setting(f"{n}: +RA - +GBN", Difference("above"), ra, gbn)
+
+
+def _on_walks(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
     sizes = _sizes(s)
     for b in sizes:
         of = _walk(n, s, b, False)
-        log, root = (_of(of, lambda r, fit=fit: fit(r).rvalue ** 2) for fit in (_log_fit, _root_fit))
-        add("H5", Setting(f"{n}, batch {b}: r² of a + b log t, minus that of a + b √t", Difference("above"), log, root))
+        log, root = (_of(of, lambda r, fit=fit: fit(r).rvalue ** 2) for fit in (walk.log_fit, walk.root_fit))
+        yield "H5", Setting(f"{n}, batch {b}: r² of a + b log t, minus that of a + b √t", Difference("above"), log, root)
     # the sign: scaling the rate up is meant to speed the large batch's walk up; on the updates that both have made
     both = [of.runs(b) for of, b in (_walk(n, s, b, False) for b in (sizes[0], sizes[-1]))]
-    small, large = (
-        Quantity(side_by_side(*both), lambda *r, i=i: _log_fit(r[i], min(x["distance"]["update"][-1] for x in r)).slope)
-        for i in (0, 1)
-    )
-    add("H5", Setting(f"{n}: slope over the same updates, smallest - largest batch", Difference("above"), small, large))
+    small, large = (Quantity(side_by_side(*both), lambda *r, i=i: walk.log_fit(r[i], walk.in_common(*r)).slope) for i in (0, 1))
+    yield "H5", Setting(f"{n}: slope over the same updates, smallest - largest batch", Difference("above"), small, large)
     for b in (b for b in sizes if b > s.small):
         apart = _apart(n, s, b, True)
         none = Quantity(apart.jobs, lambda *_: 0.0)
         label = f"{n}, batch {b}: largest difference from SB's distance at equal updates, percent"
-        add("H6", Setting(label, Difference("below", -10.0), apart, none))
+        yield "H6", Setting(label, Difference("below", -10.0), apart, none)
     ends = [_of(_walk(n, s, b, False), lambda r: r["distance"]["value"][-1]) for b in sizes]
     for b, nearer, farther in zip(sizes[1:], ends[1:], ends, strict=False):
         label = f"{n}: distance at the end, the next smaller batch - batch {b}"
-        add("H7", Setting(label, Difference("above"), farther, nearer))
+        yield "H7", Setting(label, Difference("above"), farther, nearer)
+
+
+def _on_longer_training(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
+    once, longest = (_accuracy(_prolonged(s, times)) for times in (LONGER[0], LONGER[-1]))
+    yield "H8", Setting(f"{n}: accuracy, longest - regime's high-rate phase", Difference("above"), longest, once)
+    equal = _accuracy((s.changed(adapted=True), "LB"))
+    small, large = (_accuracy((s, b)) for b in ("SB", "LB"))
+    yield "H9", Setting(f"{n}: LB at SB's number of updates - SB", Difference("above", -MARGIN), equal, small)
+    yield "H9", Setting(f"{n}: LB at SB's number of updates - LB", Difference("above"), equal, large)

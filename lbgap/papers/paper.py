@@ -5,10 +5,13 @@ A paper is data. Nothing here is computed or drawn; the jobs of a study are thos
 
 import itertools
 import json
+import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
 
 from lbgap.spec import Frozen, Job
 from lbgap.stats import Rule
@@ -34,6 +37,25 @@ class Quantity:
     jobs: Jobs
     read: Callable[..., float]
     reads_diverged: bool = False
+
+
+def best_on_the_others(choices: Sequence[Quantity]) -> Quantity:
+    """Each seed's number under that choice whose mean over the other seeds is highest.
+
+    To choose by the very number that is then reported would flatter whatever offers more choices. A choice under which
+    one of the other seeds diverged is not made.
+    """
+    read, seeds = choices[0].read, range(len(choices[0].jobs))
+    jobs = tuple(
+        tuple(job for i in (seed, *(other for other in seeds if other != seed)) for q in choices for job in q.jobs[i])
+        for seed in seeds
+    )
+
+    def chosen(*results: dict) -> float:
+        own, *others = np.array([read(r) for r in results]).reshape(-1, len(choices))
+        return float(own[np.nan_to_num(np.mean(others, axis=0), nan=-np.inf).argmax()]) if others else math.nan
+
+    return Quantity(jobs, chosen, reads_diverged=True)
 
 
 @dataclass(frozen=True)
@@ -131,6 +153,40 @@ class Claim:
     needed: int | None = None
     reason: str = ""
     note: str = ""
+
+
+def claims(
+    texts: Mapping[str, str],
+    rules: Iterable[tuple[str, Setting]],
+    only: Collection[str] = (),
+    needed: Mapping[str, int] | None = None,
+    reasons: Mapping[str, str] | None = None,
+    notes: Mapping[str, str] | None = None,
+) -> tuple[Claim, ...]:
+    """A paper's claims in its order, each with those of the ``rules`` (id, setting) that are its own.
+
+    Args:
+        texts: what the paper claims, by id.
+        only: ids of the claims to make; all of them where empty.
+        needed: by id, of how many settings a claim must hold; of all of them where an id is absent.
+        reasons: by id, why a claim that no rule bears on is not run.
+        notes: by id, what a reader must know beside the verdict.
+    """
+    of: dict[str, list[Setting]] = {claim: [] for claim in only or texts}
+    for claim, setting in rules:
+        if claim in of:
+            of[claim].append(setting)
+    return tuple(
+        Claim(
+            claim,
+            texts[claim],
+            tuple(settings),
+            (needed or {}).get(claim),
+            "" if settings else (reasons or {}).get(claim, "nothing that is run here bears on it"),
+            (notes or {}).get(claim, ""),
+        )
+        for claim, settings in of.items()
+    )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 
 from lbgap import models, schedule
 from lbgap.data import lookup
-from lbgap.papers.paper import Cell, Jobs, Published, Quantity, Series, Table, dig
+from lbgap.papers.paper import Cell, Jobs, Published, Quantity, Series, Settings, Table, dig
 from lbgap.spec import DataSpec, Measure, OptimizerSpec, Train, Weights
 
 DATA_NAMES = {
@@ -161,6 +161,18 @@ class Setup:
         rate = f"{self.optimizer.name} at {self.optimizer.learning_rate * self.factor:g}"
         precision = ", bfloat16" if self.fixed.get("precision") == "bfloat16" else ""
         return f"{some}{DATA_NAMES[self.data.name]}, batch {self.small} / {self.large}, {self.epochs} epochs, {rate}{precision}"
+
+
+def named(setups: dict[str, Setup], settings: Settings) -> dict[str, Setup]:
+    """Those of a profile's networks that ``settings.networks`` names; all of them where it names none.
+
+    Raises:
+        ValueError: a network that the profile does not have.
+    """
+    for network in settings.networks or ():
+        if network not in setups:
+            raise ValueError(f"networks contains '{network}'; profile {settings.profile} accepts {', '.join(setups)}")
+    return {n: s for n, s in setups.items() if n in (settings.networks or setups)}
 
 
 def point(panel: str, line: str, x: float, quantity: Quantity) -> Series:

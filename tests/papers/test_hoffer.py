@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 
-import numpy as np
 import pytest
 
 from lbgap import papers, schedule
@@ -233,81 +232,7 @@ def test_boundaries_that_fall_together_keep_both_their_changes():
     assert trace(run, [0]) == [pytest.approx((1e-2, 5e-4))]
 
 
-# ---------------------------------------------------------------- what is read from records
-
-
-def walked(updates, distances) -> dict:
-    """A record's distances."""
-    return {"distance": {"update": [int(t) for t in updates], "value": list(distances)}}
-
-
-def test_fits_find_the_law_they_look_for():
-    t = np.unique(np.geomspace(1, 5000, 40).round())
-    log = walked(t, 2 + 3 * np.log(t))
-    assert hoffer._log_fit(log).slope == pytest.approx(3)
-    assert hoffer._log_fit(log).rvalue ** 2 == pytest.approx(1)
-    assert hoffer._root_fit(log).rvalue ** 2 < 0.99
-    power = walked(t, 0.5 * t**0.25)
-    assert hoffer._exponent(power) == pytest.approx(0.25)
-    assert hoffer._log_fit(power).rvalue ** 2 < 0.99
-    root = walked(t, 1 + 0.5 * np.sqrt(t))
-    assert hoffer._root_fit(root).slope == pytest.approx(0.5)
-    assert hoffer._root_fit(root).rvalue ** 2 == pytest.approx(1)
-    assert hoffer._log_fit(root).rvalue ** 2 < 0.95
-    # over a part of the updates the slope of a power law is another
-    assert hoffer._log_fit(power, 100).slope < hoffer._log_fit(power).slope
-    # what happens before the tenth update is left out
-    early = walked(t, np.where(t < 10, 1e6, 2 + 3 * np.log(t)))
-    assert hoffer._log_fit(early).slope == pytest.approx(3)
-
-
-def test_distances_are_compared_at_the_same_updates():
-    """Logarithms are straight in log t, so that interpolation is exact on them."""
-    s = hoffer._setups(papers.settings("hoffer", profile="cpu"))["F1"]
-    read = hoffer._apart("F1", s, s.large, True).read
-    t = np.unique(np.geomspace(1, 4000, 40).round())
-    small = walked(t, 5 * np.log(t))
-    assert read(walked([1, 100], [0.0, 1.2 * 5 * math.log(100)]), small) == pytest.approx(20)
-    # a run that goes on for longer is read where the small batch ends; sides do not cancel
-    assert read(walked([1, 4000, 9000], [0.0, 0.5 * 5 * math.log(4000), 99]), small) == pytest.approx(50)
-    crossing = walked([1, 10, 100, 1000], [0.0, 0.7 * 5 * math.log(10), 1.2 * 5 * math.log(100), 5 * math.log(1000)])
-    assert read(crossing, small) == pytest.approx(30)
-    assert hoffer._apart("F1", s, s.large, True, at_the_end=True).read(crossing, small) == pytest.approx(0)
-    assert read(small, small) == pytest.approx(0, abs=1e-9)
-
-
-def test_the_best_rate_is_chosen_on_the_other_seeds():
-    """Against a loop over made-up accuracies: each seed shows its own at the rate that is best on the others' mean."""
-    s = hoffer._setups(papers.settings("hoffer", profile="cpu"))["F1"]
-    quantity = hoffer._best(s, "LB")
-    table = np.random.default_rng(0).normal(90, 3, (5, len(hoffer.FACTORS)))
-    rates = [s.optimizer.learning_rate * f for f in hoffer.FACTORS]
-
-    def record(job: Train) -> dict:
-        value = table[job.seed, rates.index(job.optimizer.learning_rate)]
-        return {"diverged": False, "final": {"test": {"running": {"accuracy": value}}}}
-
-    for seed, jobs in enumerate(quantity.jobs):
-        assert jobs[0].seed == seed
-        others = [table[i] for i in range(5) if i != seed]
-        expected = table[seed, int(np.mean(others, axis=0).argmax())]
-        assert quantity.read(*map(record, jobs)) == expected
-
-
-def test_a_rate_at_which_another_seed_diverged_is_not_chosen():
-    """The first rate is best by far, and one run at it diverged: to the other seeds it is out, to its own it is not."""
-    s = hoffer._setups(papers.settings("hoffer", profile="cpu"))["F1"]
-    quantity, first = hoffer._best(s, "SB"), s.optimizer.learning_rate * hoffer.FACTORS[0]
-    assert quantity.reads_diverged
-
-    def record(job: Train) -> dict:
-        best = job.optimizer.learning_rate == first
-        lost = best and job.seed == 0
-        return {"diverged": lost} | ({} if lost else {"final": {"test": {"running": {"accuracy": 99.0 if best else 50.0}}}})
-
-    found = [quantity.read(*map(record, jobs)) for jobs in quantity.jobs]
-    assert math.isnan(found[0])
-    assert found[1:] == [50.0] * 4
+# ---------------------------------------------------------------- walks and longer training
 
 
 def test_walks_keep_the_initial_rate_and_differ_in_the_batch_alone():

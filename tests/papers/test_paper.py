@@ -3,11 +3,27 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import digits_run
 
 from lbgap import papers
-from lbgap.papers.paper import Axis, Cell, Claim, Figure, Published, Quantity, Series, Setting, Settings, Study, Table, dig
+from lbgap.papers.paper import (
+    Axis,
+    Cell,
+    Claim,
+    Figure,
+    Published,
+    Quantity,
+    Series,
+    Setting,
+    Settings,
+    Study,
+    Table,
+    best_on_the_others,
+    claims,
+    dig,
+)
 from lbgap.stats import Difference
 
 
@@ -55,6 +71,54 @@ def test_jobs_come_once_and_seed_by_seed():
 )
 def test_only_some_jobs(only, wanted):
     assert set(batches(study().jobs(only))) == {(seed, b) for seed in range(3) for b in wanted}
+
+
+def test_claims_gather_their_own_rules_in_the_papers_order():
+    texts = {"T1": "one", "T2": "two", "T3": "three", "T4": "four"}
+    rules = [
+        (k, Setting(label, Difference("below"), Quantity(runs(100), first)))
+        for k, label in (("T3", "x"), ("T1", "y"), ("T3", "z"))
+    ]
+    one, two, three, four = claims(
+        texts, iter(rules), needed={"T3": 1}, reasons={"T2": "none", "T3": "-"}, notes={"T1": "note"}
+    )
+    assert [c.text for c in (one, two, three, four)] == list(texts.values())
+    assert [[s.label for s in c.settings] for c in (one, two, three, four)] == [["y"], [], ["x", "z"], []]
+    assert (one.needed, one.note, three.needed, three.note) == (None, "note", 1, "")
+    # a reason is given where nothing was run, and always then
+    assert (one.reason, two.reason, three.reason) == ("", "none", "")
+    assert four.reason
+    assert [c.id for c in claims(texts, iter(rules), only=("T2", "T3"))] == ["T2", "T3"]
+
+
+def chosen_among(choices: list[int], values: dict[tuple[int, int], float | None]) -> list[float]:
+    """What each seed shows of the best of ``choices`` (batch sizes), where ``values`` are those of (seed, batch size)."""
+    quantity = best_on_the_others([Quantity(runs(b, 5), dig("value")) for b in choices])
+    assert quantity.reads_diverged
+    assert [jobs[0].seed for jobs in quantity.jobs] == list(range(5))
+
+    def record(job) -> dict:
+        value = values[job.seed, job.batch_size]
+        return {"diverged": True} if value is None else {"value": value}
+
+    return [quantity.read(*map(record, jobs)) for jobs in quantity.jobs]
+
+
+def test_the_best_choice_is_made_on_the_other_seeds():
+    """Against a loop over made-up numbers: each seed shows its own under the choice that is best on the others' mean."""
+    table = np.random.default_rng(0).normal(90, 3, (5, 4))
+    values = {(seed, 100 * (i + 1)): table[seed, i] for seed in range(5) for i in range(4)}
+    expected = [table[seed, np.delete(table, seed, axis=0).mean(axis=0).argmax()] for seed in range(5)]
+    assert expected != list(table.max(axis=1))
+    assert chosen_among([100, 200, 300, 400], values) == expected
+
+
+def test_a_choice_under_which_another_seed_diverged_is_not_made():
+    """The first is best by far, and one run under it diverged: to the other seeds it is out, to its own it is not."""
+    values = {(seed, b): None if (seed, b) == (0, 100) else {100: 99.0, 200: 50.0}[b] for seed in range(5) for b in (100, 200)}
+    found = chosen_among([100, 200], values)
+    assert math.isnan(found[0])
+    assert found[1:] == [50.0] * 4
 
 
 def test_a_claim_needs_both_sides():

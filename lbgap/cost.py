@@ -46,7 +46,8 @@ def operations(job: Job) -> int:
     if isinstance(job, Train):
         evaluations = run.epochs // run.evaluate_every + 2
         seen = min(run.updates * run.batch_size, run.epochs * run.data.size)
-        return both * seen * run.optimizer.inner_steps + forward * (n_test * evaluations + 2 * run.data.size)
+        per_example = both * (1 if run.robust is None else 2)  # a robust loss looks at every example twice
+        return per_example * seen * run.optimizer.inner_steps + forward * (n_test * evaluations + 2 * run.data.size)
     if isinstance(job, Measure) and job.kind == "path":
         return forward * (run.data.size + n_test) * int(job.arguments.get("points", 25))
     # the line search takes about a third more evaluations than iterations

@@ -130,6 +130,15 @@ class OptimizerSpec(Frozen):
     fresh_each_epoch: bool = False
 
 
+class RobustSpec(Frozen):
+    """A loss beside the cross entropy of the batch, from :mod:`lbgap.robust`: its kind, the size of the change of the inputs
+    that it looks at, and its weight."""
+
+    kind: Literal["adversarial", "stability"]
+    size: Positive
+    weight: Annotated[float, Field(gt=0, le=1)]
+
+
 class Phase(Frozen):
     """What changes once ``update`` updates are done: learning rate, weight decay (None: as before)."""
 
@@ -147,7 +156,8 @@ class Train(Frozen):
     given, the order of the data in its place, so that runs can share one order. ``start`` warm-starts from another run's
     weights, with a fresh optimizer. ``phases`` is the regime after the first phase, which is the optimizer's own.
     ``ghost_batch_size`` turns every batch norm into ghost batch norm. ``curve_reading`` is how batch norm is read for the
-    recorded test curve; ``layers`` records the distance from the start for each parameter tensor too.
+    recorded test curve; ``layers`` records the distance from the start for each parameter tensor too. ``robust`` changes the
+    loss that is minimised, and recorded along training; accuracies are those of the inputs as they are.
     """
 
     kind: Literal["train"] = "train"
@@ -167,6 +177,7 @@ class Train(Frozen):
     ghost_averaging: Literal["sequential", "mean"] = "sequential"
     curve_reading: Literal["batch", "running"] = "batch"
     layers: bool = False
+    robust: RobustSpec | None = None
     semantics: int = 0
 
     def __init__(self, **values):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lbgap import augment, ghost, models, schedule
+from lbgap import augment, ghost, models, robust, schedule
 from lbgap.data import Data, load
 from lbgap.evaluate import loss_and_accuracy
 from lbgap.spec import OptimizerSpec, Train
@@ -118,7 +118,7 @@ def _train(spec, model, data, device, keep, on_weights, stop_after) -> dict:
                 x = transform(x, noise)
             if convolutional:
                 x = x.contiguous(memory_format=layout)
-            loss, hits = _step(spec, model, parameters, opt, x, y)
+            loss, hits = _step(spec, model, parameters, opt, x, y, noise)
             loss_sum += loss.double() * len(y)
             correct, seen = correct + hits, seen + len(y)
             if update in CHECKPOINTS:
@@ -174,14 +174,31 @@ def _train(spec, model, data, device, keep, on_weights, stop_after) -> dict:
     }
 
 
-def _step(spec: Train, model: nn.Module, parameters, opt, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _loss(spec: Train, model: nn.Module, x: Tensor, y: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+    """What an update lowers, and the logits."""
+
+    def network(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=spec.precision == "bfloat16"):
+            logits = model(x)
+        return logits.float()
+
+    if spec.robust is None:
+        logits = network(x)
+        return F.cross_entropy(logits, y), logits
+    asked = spec.robust.size, spec.robust.weight
+    if spec.robust.kind == "adversarial":
+        return robust.adversarial(network, x, y, *asked)
+    return robust.stability(network, x, y, *asked, noise)
+
+
+def _step(
+    spec: Train, model: nn.Module, parameters, opt, x: Tensor, y: Tensor, noise: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """One update; returns the batch loss before it and the number of hits."""
     first = None
     anchor = [p.detach().clone() for p in parameters] if spec.optimizer.proximal else None
     for _ in range(spec.optimizer.inner_steps):
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=spec.precision == "bfloat16"):
-            logits = model(x)
-        loss = F.cross_entropy(logits.float(), y)
+        loss, logits = _loss(spec, model, x, y, noise)
         opt.zero_grad(set_to_none=True)
         loss.backward()
         if anchor:  # gradient of proximal/2 ||x - x_k||^2

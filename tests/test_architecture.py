@@ -17,7 +17,21 @@ FLOORS = {
     4: {"report", "plots", "render"},
     3: {"sweep", "verify", "papers"},
     2: {"jobs", "records", "cost"},
-    1: {"augment", "data", "evaluate", "measure", "models", "paths", "spec", "stats", "train", "ghost", "schedule", "pictures"},
+    1: {
+        "augment",
+        "data",
+        "evaluate",
+        "measure",
+        "models",
+        "paths",
+        "spec",
+        "stats",
+        "train",
+        "ghost",
+        "schedule",
+        "pictures",
+        "robust",
+    },
 }
 FLOOR = {part: floor for floor, parts in FLOORS.items() for part in parts}
 FOREIGN_BELOW = {"torch", "numpy", "scipy", "sklearn", "PIL", "pydantic", "torchvision"}

@@ -4,7 +4,7 @@ import pytest
 from conftest import digits_run
 
 from lbgap import cost
-from lbgap.spec import DataSpec, Measure, OptimizerSpec, Train
+from lbgap.spec import DataSpec, Measure, OptimizerSpec, RobustSpec, Train
 
 N_TRAIN, N_TEST = 1438, 359
 
@@ -85,6 +85,7 @@ def test_sharpness_costs_at_least_a_gradient_at_the_solution_and_one_an_iteratio
         (digits_run(width=16), digits_run(width=17)),
         (digits_run(), digits_run(model="keskar.F2")),
         (digits_run(), digits_run(optimizer=OptimizerSpec(name="adam", learning_rate=1e-3, proximal=1e-3, inner_steps=3))),
+        (digits_run(), digits_run(robust=RobustSpec(kind="stability", size=0.1, weight=0.5))),
         (digits_run(128), digits_run(16)),  # the same passes in more updates
         (digits_run(evaluate_every=3), digits_run()),
         (digits_run(data=DataSpec(name="digits", n_train=1000)), digits_run()),

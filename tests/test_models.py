@@ -89,13 +89,15 @@ def test_output_is_one_logit_a_class(name, shape):
 
 def letters(model: nn.Sequential) -> str:
     """The order of the layers: one letter each."""
-    names = {"Conv2d": "c", "Linear": "l", "ReLU": "r", "MaxPool2d": "p", "Dropout": "d", "Flatten": "f"}
+    names = {"Conv2d": "c", "Linear": "l", "ReLU": "r", "Tanh": "t", "MaxPool2d": "p", "Dropout": "d", "Flatten": "f"}
     return "".join(names.get(type(m).__name__, "b") for m in model)
 
 
 def test_order_of_layers():
     assert letters(build("keskar.F1", (1, 28, 28))) == "f" + "lbr" * 5 + "l"
     assert letters(build("keskar.F2", (360,))) == "f" + "lbr" * 7 + "l"
+    assert letters(build("keskar.F1", (1, 28, 28), depth=2, activation="tanh")) == "f" + "lbt" * 2 + "l"
+    assert letters(build("keskar.F1", (1, 28, 28), batch_norm=False, dropout=0.2)) == "f" + "lrd" * 5 + "l"
     assert letters(build("keskar.C1", (3, 32, 32))) == "cbrp" * 2 + "f" + "lbrd" * 2 + "l"
     two, three = "cbrd" + "cbr" + "p", "cbrd" * 2 + "cbr" + "p"
     assert letters(build("keskar.C2", (3, 32, 32))) == two * 2 + three * 3 + "fd" + "lbrd" + "l"
@@ -106,6 +108,8 @@ def test_dropout_rates():
         return [m.p for m in build(name, (3, 32, 32)) if isinstance(m, nn.Dropout)]
 
     assert rates("keskar.C1") == [0.5, 0.5]
+    assert rates("keskar.F1") == []
+    assert [m.p for m in build("keskar.F1", (1, 8, 8), dropout=0.2) if isinstance(m, nn.Dropout)] == [0.2] * 5
     # 0.3 in the first stack, 0.4 in the others (one, then two each), 0.5 around the dense layer
     assert rates("keskar.C2") == [0.3, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.5, 0.5]
 
@@ -184,4 +188,6 @@ def test_f1_computes_what_its_formula_says(rng):
 def test_an_unknown_network_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="^model is 'F1'; accepted are .*keskar.F1.*keskar.C4") as caught:
         models.build("F1", (1, 8, 8), 10)
+    with pytest.raises(ValueError, match=r"^activation is 'gelu'; accepted are relu, tanh$"):
+        models.build("keskar.F1", (1, 8, 8), 10, activation="gelu")
     assert all(name in str(caught.value) for name in models.names())

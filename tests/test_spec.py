@@ -10,7 +10,7 @@ import pytest
 from conftest import digits_run
 
 from lbgap import spec
-from lbgap.spec import DataSpec, Measure, OptimizerSpec, Phase, Train, Weights, epochs_to_updates, job_from_json
+from lbgap.spec import DataSpec, Measure, OptimizerSpec, Phase, RobustSpec, Train, Weights, epochs_to_updates, job_from_json
 
 # The canonical JSON of a small run and of a measurement on it, written by hand from the rule in spec.py: keys sorted, no
 # blanks, defaults left out, parents inside. The two keys are the first 16 digits of their SHA-256, computed once. A change of
@@ -23,6 +23,7 @@ RUN_KEY = "1c938852af27dfa3"
 MEASURE_JSON = '{"arguments":{"epsilon":0.001},"kind":"sharpness","of":[{"epoch":3,"run":' + RUN_JSON + '}],"semantics":1}'
 MEASURE_KEY = "8a2e813ed6a3e42b"
 
+ROBUST = RobustSpec(kind="adversarial", size=0.25, weight=0.5)
 # One other value for every field of a run; each must change the key.
 CHANGES = {
     "data.name": {"data": DataSpec(name="mnist")},
@@ -57,6 +58,10 @@ CHANGES = {
     "ghost_averaging": {"ghost_averaging": "mean"},
     "curve_reading": {"curve_reading": "running"},
     "layers": {"layers": True},
+    "robust": {"robust": ROBUST},
+    "robust.kind": {"robust": RobustSpec(kind="stability", size=0.25, weight=0.5)},
+    "robust.size": {"robust": RobustSpec(kind="adversarial", size=0.26, weight=0.5)},
+    "robust.weight": {"robust": RobustSpec(kind="adversarial", size=0.25, weight=1.0)},
     "semantics": {"semantics": 1000},
 }
 
@@ -349,6 +354,9 @@ REFUSED = [
     (lambda: digits_run(ghost_averaging="median"), "ghost_averaging", "'median'", "'sequential' or 'mean'"),
     (lambda: digits_run(curve_reading="reestimated"), "curve_reading", "'reestimated'", "'batch' or 'running'"),
     (lambda: digits_run(layers="all"), "layers", "'all'", "boolean"),
+    (lambda: RobustSpec(kind="robust", size=0.25, weight=0.5), "kind", "'robust'", "'adversarial' or 'stability'"),
+    (lambda: RobustSpec(kind="stability", size=0.0, weight=0.5), "size", "0.0", "0"),
+    (lambda: RobustSpec(kind="stability", size=0.1, weight=1.5), "weight", "1.5", "1"),
     (lambda: digits_run(phases=(Phase(update=5), Phase(update=3))), "phases", "5, 3", "increasing"),
     (lambda: digits_run(phases=(Phase(update=3), Phase(update=3))), "phases", "3, 3", "increasing"),
     (lambda: Phase(update=0), "update", "0", "1"),

@@ -7,16 +7,29 @@ have dropout between convolutions in the code alone.
 """
 
 import math
+from functools import partial
 
 from torch import nn
 
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
-def fully_connected(shape, n_classes, depth: int, width: int = 512, batch_norm: bool = True) -> nn.Module:
-    """``depth`` x [Linear, BN, ReLU], then Linear (appendix B.1, B.2)."""
+
+def fully_connected(
+    shape, n_classes, depth: int = 5, width: int = 512, batch_norm: bool = True, activation: str = "relu", dropout: float = 0.0
+) -> nn.Module:
+    """``depth`` x [Linear, BN, ReLU], then Linear (appendix B.1, B.2); other activations and dropout are for K14.
+
+    Raises:
+        ValueError: an activation that is not in ``ACTIVATIONS``.
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation is '{activation}'; accepted are {', '.join(ACTIVATIONS)}")
     layers: list[nn.Module] = [nn.Flatten()]
     size = math.prod(shape)
     for _ in range(depth):
-        layers += [nn.Linear(size, width), *([nn.BatchNorm1d(width)] if batch_norm else []), nn.ReLU()]
+        layers += [nn.Linear(size, width), *([nn.BatchNorm1d(width)] if batch_norm else []), ACTIVATIONS[activation]()]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
         size = width
     return _glorot(nn.Sequential(*layers, nn.Linear(size, n_classes)))
 
@@ -68,8 +81,8 @@ def _glorot(model: nn.Module) -> nn.Module:
 
 
 BUILDERS = {
-    "keskar.F1": lambda shape, n, **options: fully_connected(shape, n, depth=5, **options),
-    "keskar.F2": lambda shape, n, **options: fully_connected(shape, n, depth=7, **options),
+    "keskar.F1": fully_connected,
+    "keskar.F2": partial(fully_connected, depth=7),
     "keskar.C1": shallow,
     "keskar.C2": deep,
     "keskar.C3": shallow,

@@ -248,6 +248,30 @@ def test_augmentation_and_the_proximal_term_are_where_they_belong():
     assert {run.data.augment for run in conservative} == {"none"}
 
 
+def changes(plain: Train, run: Train) -> dict:
+    """The fields in which two runs differ, with the second's values."""
+    a, b = plain.model_dump(), run.model_dump()
+    return {k: b[k] for k in a if a[k] != b[k]}
+
+
+@pytest.mark.parametrize("profile", ["cpu", "paper"])
+def test_robust_training_and_variants_change_what_they_say_alone(profile):
+    of = study(profile)
+    cells = {(t.name, c.row, c.column): c.quantity for t in of.tables for c in t.cells if c.quantity}
+    (plain,) = cells["robust", "large batch", "test"].jobs[0]
+    for kind, asked in keskar.ROBUST.items():
+        (run,) = cells["robust", f"large batch, {kind} training", "test"].jobs[0]
+        assert changes(plain, run) == {"robust": asked.model_dump()}
+        (sharp,) = cells["robust", f"large batch, {kind} training", "eps1e-3"].jobs[0]
+        assert sharp.of == (run.at(),)
+    for batch in ("SB", "LB"):
+        (plain,) = cells["variants", "as it is", f"test_{batch}"].jobs[0]
+        assert not plain.options
+        for variant, options in keskar.VARIANTS.items():
+            (run,) = cells["variants", variant, f"test_{batch}"].jobs[0]
+            assert changes(plain, run) == ({"options": options} if options else {})
+
+
 def test_a_path_joins_a_small_and_a_large_batch_run_of_one_seed():
     for profile in ("cpu", "paper"):
         paths = [job for job in study(profile).jobs(["K3"]) if job.kind == "path"]

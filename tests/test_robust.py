@@ -1,0 +1,122 @@
+"""Robust losses of softmax regression, against formulae in NumPy and finite differences."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import digits_run
+
+from lbgap import robust, train
+from lbgap.data import load
+from lbgap.spec import DataSpec, OptimizerSpec, RobustSpec, Train
+
+
+@pytest.fixture
+def problem(rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights (4 classes, 7 inputs), inputs (6, 7), labels."""
+    return rng.normal(size=(4, 7)), rng.normal(size=(6, 7)), rng.integers(0, 4, 6)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+
+
+def cross_entropy(w: np.ndarray, x: np.ndarray, targets: np.ndarray) -> float:
+    """Mean over the rows of ``x``, against distributions."""
+    return float(-(targets * np.log(softmax(x @ w.T))).sum(1).mean())
+
+
+def evaluated(loss, w: np.ndarray, x: np.ndarray, y: np.ndarray, *arguments):
+    """A loss of :mod:`lbgap.robust` on x -> w x: its value, its gradient with respect to w, the logits."""
+    weights = torch.tensor(w, requires_grad=True)
+    value, logits = loss(lambda x: x @ weights.T, torch.tensor(x), torch.tensor(y), *arguments)
+    value.backward()
+    return value.item(), weights.grad.numpy(), logits.detach().numpy()
+
+
+@pytest.mark.parametrize("size, weight", [(0.1, 0.5), (0.7, 0.2), (0.3, 1.0)])
+def test_adversarial_loss_is_that_of_the_inputs_moved_along_the_sign(problem, size, weight):
+    w, x, y = problem
+    hot = np.eye(4)[y]
+    moved = x + size * np.sign((softmax(x @ w.T) - hot) @ w)
+    value, gradient, logits = evaluated(robust.adversarial, w, x, y, size, weight)
+    parts = [(1 - weight, x), (weight, moved)]
+    assert value == pytest.approx(sum(share * cross_entropy(w, at, hot) for share, at in parts))
+    # the moved inputs are constants: no gradient runs through the move
+    expected = sum(share * (softmax(at @ w.T) - hot).T @ at / len(x) for share, at in parts)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-10)
+    np.testing.assert_allclose(logits, x @ w.T)
+    assert cross_entropy(w, moved, hot) > cross_entropy(w, x, hot)
+
+
+def noise(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """What a generator of that seed draws next."""
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).numpy()
+
+
+@pytest.mark.parametrize("size, weight", [(0.1, 0.5), (2.0, 0.01)])
+def test_stability_loss_is_the_cross_entropy_between_the_outputs_and_those_on_noise(problem, size, weight):
+    w, x, y = problem
+    noisy = x + size * noise(x.shape, 3)
+
+    def by_hand(w):
+        return cross_entropy(w, x, np.eye(4)[y]) + weight * cross_entropy(w, noisy, softmax(x @ w.T))
+
+    value, gradient, logits = evaluated(robust.stability, w, x, y, size, weight, torch.Generator().manual_seed(3))
+    assert value == pytest.approx(by_hand(w))
+    np.testing.assert_allclose(logits, x @ w.T)
+    step = 1e-6
+    for i, j in np.ndindex(*w.shape):  # both sides of the second term take gradients
+        there = np.zeros_like(w)
+        there[i, j] = step
+        assert gradient[i, j] == pytest.approx((by_hand(w + there) - by_hand(w - there)) / (2 * step), abs=1e-8)
+
+
+# ---------------------------------------------------------------- in training
+
+SMALL = DataSpec(name="digits", n_train=96, n_test=50)
+KINDS = {
+    "adversarial": RobustSpec(kind="adversarial", size=0.1, weight=0.5),
+    "stability": RobustSpec(kind="stability", size=0.5, weight=1.0),
+}
+
+
+def run(**changes) -> Train:
+    """Plain steps on the whole of a small set, of a network without batch norm."""
+    start = {"data": SMALL, "batch_size": 96, "epochs": 1, "options": {"width": 16, "batch_norm": False}}
+    return digits_run(**start | {"optimizer": OptimizerSpec(name="sgd", learning_rate=0.1)} | changes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_update_lowers_the_robust_loss(kind):
+    """One step of gradient descent, repeated here from the weights that the run began with."""
+    spec, states = run(robust=KINDS[kind]), {}
+    result = train.run(spec, keep=(0, 1), on_weights=states.__setitem__)
+    data = load("digits", 96, 50)
+    model = train.initial_model(spec, data)
+    model.load_state_dict(states[0])
+    order = torch.randperm(96, generator=torch.Generator().manual_seed(train._stream(spec.seed, "order")))
+    arguments = (data.train.x[order], data.train.y[order], spec.robust.size, spec.robust.weight)
+    if kind == "adversarial":
+        loss, _ = robust.adversarial(model, *arguments)
+    else:
+        loss, _ = robust.stability(model, *arguments, torch.Generator().manual_seed(train._stream(spec.seed, "augment")))
+    loss.backward()
+    assert result["loss_at"]["1"] == pytest.approx(loss.item(), rel=1e-6)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(states[1][name], parameter.detach() - 0.1 * parameter.grad)
+    assert loss.item() != pytest.approx(train.run(run())["loss_at"]["1"], rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_robust_runs_are_repeated_exactly(kind):
+    spec = run(robust=KINDS[kind], epochs=3, options={"width": 16})
+    assert train.run(spec) == train.run(spec)
+
+
+def test_accuracy_along_training_is_that_of_the_inputs_as_they_are():
+    """At a rate too small to move anything, moving the inputs changes the recorded loss and not the accuracy."""
+    still = OptimizerSpec(name="sgd", learning_rate=1e-12)
+    moved = RobustSpec(kind="adversarial", size=0.5, weight=1.0)
+    plain, asked = (train.run(run(optimizer=still, robust=r))["curve"] for r in (None, moved))
+    assert asked["train_accuracy"] == plain["train_accuracy"]
+    assert asked["train_loss"][0] > 1.1 * plain["train_loss"][0]

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lbgap
-from lbgap import measure, paths, train
+from lbgap import measure, models, paths, train
 from lbgap.data import Data, load
 from lbgap.records import Record, tidy
 from lbgap.spec import Job, Measure, Train, Weights
@@ -104,7 +104,7 @@ def _model(job: Measure, data: Data, state: train.State, device: str) -> torch.n
     with torch.random.fork_rng(devices=[]):
         model = train.initial_model(job.of[0].run, data)
     model.load_state_dict(state)
-    return model.to(device)
+    return model.to(device, memory_format=models.memory_format(model))
 
 
 def _sharpness(job: Measure, data: Data, states: list[train.State], device: str) -> dict:

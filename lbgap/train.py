@@ -88,8 +88,7 @@ def _train(spec, model, data, device, keep, on_weights, stop_after) -> dict:
             f"batch_size is {spec.batch_size}; with {spec.data.size} training examples the last batch has 1, of which batch "
             "norm has no statistics; accepted is one that leaves 0 or at least 2"
         )
-    convolutional = any(isinstance(m, nn.Conv2d) for m in model.modules())
-    layout = torch.channels_last if convolutional else torch.contiguous_format
+    layout = models.memory_format(model)
     model.to(memory_format=layout)
 
     def hand_out(epoch: int) -> None:
@@ -116,7 +115,7 @@ def _train(spec, model, data, device, keep, on_weights, stop_after) -> dict:
             x, y = data.train.x[index], data.train.y[index]
             if transform:
                 x = transform(x, noise)
-            if convolutional:
+            if layout == torch.channels_last:
                 x = x.contiguous(memory_format=layout)
             loss, hits = _step(spec, model, parameters, opt, x, y, noise)
             loss_sum += loss.double() * len(y)

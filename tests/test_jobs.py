@@ -12,7 +12,7 @@ from lbgap.data import load
 from lbgap.evaluate import batch_norm_reading
 from lbgap.jobs import execute
 from lbgap.records import Record, tidy
-from lbgap.spec import Measure, OptimizerSpec
+from lbgap.spec import DataSpec, Measure, OptimizerSpec
 
 DIVERGES = OptimizerSpec(name="sgd", learning_rate=1e12)
 
@@ -167,6 +167,22 @@ def test_a_sharpness_record_is_the_measure_on_the_kept_weights(cache):
             direct = measure.sharpness(network(run, cache, epoch), loss, iterations=2, **arguments)
             assert record.results == tidy(direct.as_dict())
             assert record.results["value"] > 0
+
+
+def test_the_order_in_memory_changes_no_measurement(cache):
+    """Convolutional networks are measured channels last; here the same weights in the usual order."""
+    data = DataSpec(name="digits", n_train=60, n_test=20)
+    run = digits_run(model="keskar.C1", options={}, data=data, batch_size=30, epochs=1)
+    execute(run, cache, "cpu")
+    record = execute(sharpness_of(run, epsilon=1e-3), cache, "cpu")
+    part = load("digits", 60, 20).train
+    usual = models.build("keskar.C1", (1, 8, 8), 10)
+    usual.load_state_dict(cache.get(run.at()))
+    assert all(p.is_contiguous() for p in usual.parameters())
+    direct = measure.sharpness(usual, measure.mean_cross_entropy(part.x, part.y), epsilon=1e-3, iterations=2)
+    assert record.results["loss"] == pytest.approx(direct.loss, rel=1e-5)
+    assert record.results["value"] == pytest.approx(direct.value, rel=1e-3)
+    assert direct.value > 0
 
 
 def test_sharpness_starts_from_the_loss_the_run_ended_with(cache):

@@ -97,12 +97,20 @@ def precision(device: str) -> list[dict]:
     return out
 
 
+def layout(device: str) -> list[dict]:
+    """Measuring C1 in float32 with its weights channels last, as :mod:`lbgap.jobs` does, against the usual order."""
+    x = torch.rand(250, 3, 32, 32, device=device, requires_grad=True)
+    usual, last = (models.build("keskar.C1", (3, 32, 32), 10).to(device) for _ in range(2))
+    last.to(memory_format=models.memory_format(last))
+    return [ratio("layout", "C1 channels last, batch 250", "the usual order", *(forward_backward(m, x) for m in (last, usual)))]
+
+
 def main() -> None:
     """Measure everything on this machine and replace the file."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    found = ghost(device) + precision(device)
+    found = ghost(device) + precision(device) + layout(device)
     machine = torch.cuda.get_device_name() if device == "cuda" else f"one thread of {processor()}"
     FILE.write_text(json.dumps({"machine": machine, "torch": torch.__version__, "ratios": found}, indent=1) + "\n")
     for line in found:

@@ -1,5 +1,6 @@
 """Networks by name. A name is ``<paper>.<network>`` because papers use one name for different layers."""
 
+import torch
 from torch import nn
 
 from lbgap.models import hoffer, keskar
@@ -23,6 +24,12 @@ def build(name: str, shape: tuple[int, ...], n_classes: int, **options) -> nn.Mo
 def names() -> list[str]:
     """Every network that :func:`build` knows."""
     return list(_BUILDERS)
+
+
+def memory_format(model: nn.Module) -> torch.memory_format:
+    """Channels last for convolutional networks, which are faster so; no meaning, only the order in memory."""
+    convolutional = any(isinstance(m, nn.Conv2d) for m in model.modules())
+    return torch.channels_last if convolutional else torch.contiguous_format
 
 
 def count_parameters(model: nn.Module) -> int:

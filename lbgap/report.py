@@ -72,7 +72,8 @@ def table_frame(table: Table, profile: str, store: Store) -> pd.DataFrame:
 def committed_table(paper: str, name: str, store: Store) -> tuple[Table, pd.DataFrame]:
     """A table from committed records: each row from the first profile of :data:`COMMITTED` that fills it, never mixed.
 
-    Rows that only a later profile has come last.
+    The rows of a table of ours are to be compared with each other: all of them come from the profile that fills it best,
+    save those that it does not have. Rows that only a later profile has come last.
     """
     frames, found = [], None
     for study in committed_studies(paper):
@@ -82,13 +83,21 @@ def committed_table(paper: str, name: str, store: Store) -> tuple[Table, pd.Data
                 frames.append(table_frame(table, study.profile, store))
     if found is None:
         raise ValueError(f"table is '{name}'; {paper} has {', '.join(t.name for t in committed_studies(paper)[0].tables)}")
+    names = dict.fromkeys(row for frame in frames for row in frame["row"])
+    if found.number is None:
+        shared = set.intersection(*(set(frame["row"]) for frame in frames))
+        frames.sort(key=lambda frame: _emptiness(frame[frame["row"].isin(shared)]))
     rows = []
-    for row in dict.fromkeys(row for frame in frames for row in frame["row"]):
+    for row in names:
         parts = [f[f["row"] == row] for f in frames if (f["row"] == row).any()]
-        full = [p for p in parts if (p["n"] + p["diverged"]).min() >= MIN_SEEDS]
-        some = sorted((p for p in parts if p["n"].sum()), key=lambda p: -int((p["n"] > 0).sum()))
-        rows.append((full or some or parts)[0])
+        rows.append(parts[0] if found.number is None else min(parts, key=_emptiness))
     return found, pd.concat(rows, ignore_index=True)
+
+
+def _emptiness(frame: pd.DataFrame) -> int:
+    """How many cells have no number; below that, -1, where every cell has been run with enough seeds."""
+    full = (frame["n"] + frame["diverged"]).min() >= MIN_SEEDS
+    return -1 if full else int((frame["n"] == 0).sum())
 
 
 def committed_studies(paper: str) -> tuple[Study, ...]:

@@ -19,6 +19,9 @@ PER_PARAMETER = {"cpu": 5.0e-9, "cuda": 0.0}
 # How much faster training is in bfloat16: on the CPU named above twice, on a GPU not at this size of network.
 BFLOAT16 = {"cpu": 2.0, "cuda": 1.0}
 
+# Passes over an example that a robust loss takes, for one of the plain loss.
+ROBUST = {"adversarial": 2.5, "stability": 2.0}
+
 
 @lru_cache
 def _per_example(model: str, data: str, options: tuple) -> tuple[int, int, int]:
@@ -46,7 +49,7 @@ def operations(job: Job) -> int:
     if isinstance(job, Train):
         evaluations = run.epochs // run.evaluate_every + 2
         seen = min(run.updates * run.batch_size, run.epochs * run.data.size)
-        per_example = both * (1 if run.robust is None else 2)  # a robust loss looks at every example twice
+        per_example = int(both * (ROBUST[run.robust.kind] if run.robust else 1))
         return per_example * seen * run.optimizer.inner_steps + forward * (n_test * evaluations + 2 * run.data.size)
     if isinstance(job, Measure) and job.kind == "path":
         return forward * (run.data.size + n_test) * int(job.arguments.get("points", 25))

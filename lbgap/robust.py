@@ -13,7 +13,8 @@ def adversarial(network: Network, x: Tensor, y: Tensor, size: float, weight: flo
     """Adversarial training by the fast gradient sign (Goodfellow et al. 2015, section 6).
 
     (1 - weight) J(x) + weight J(x + size sign(grad_x J(x))), J the mean cross entropy. The moved inputs are constants to the
-    gradient, are not brought back into the inputs' range, and are a batch of their own to batch norm.
+    gradient, are not brought back into the inputs' range, and are a batch of their own to batch norm, whose running averages
+    take up both. The paper's alpha is 1 - weight.
 
     Args:
         network: inputs (n, ...) to logits (n, classes).
@@ -35,6 +36,7 @@ def stability(
     """Stability training (Zheng et al. 2016): J(x) + weight H(p(x), p(x + noise)).
 
     H is the mean cross entropy of the outputs on noisy inputs against those on the inputs as they are; both take gradients.
+    Noisy inputs are a batch of their own to batch norm, whose running averages take up both.
 
     Args:
         network: inputs (n, ...) to logits (n, classes).

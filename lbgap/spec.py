@@ -131,8 +131,8 @@ class OptimizerSpec(Frozen):
 
 
 class RobustSpec(Frozen):
-    """A loss beside the cross entropy of the batch, from :mod:`lbgap.robust`: its kind, the size of the change of the inputs
-    that it looks at, and its weight."""
+    """A loss of :mod:`lbgap.robust`: its kind, the size of the change of the inputs that it looks at, and the weight of what
+    it asks of them."""
 
     kind: Literal["adversarial", "stability"]
     size: Positive

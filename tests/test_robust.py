@@ -87,24 +87,45 @@ def run(**changes) -> Train:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_update_lowers_the_robust_loss(kind):
-    """One step of gradient descent, repeated here from the weights that the run began with."""
-    spec, states = run(robust=KINDS[kind]), {}
-    result = train.run(spec, keep=(0, 1), on_weights=states.__setitem__)
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_updates_descend_the_robust_loss(kind, batch_norm):
+    """Steps of gradient descent, repeated here from the weights that the run began with; the noise goes on, it is not drawn
+    anew from its beginning."""
+    spec, states = run(epochs=2, robust=KINDS[kind], options={"width": 16, "batch_norm": batch_norm}), {}
+    losses = train.run(spec, keep=range(3), on_weights=states.__setitem__)["curve"]["train_loss"]
     data = load("digits", 96, 50)
-    model = train.initial_model(spec, data)
+    model = train.initial_model(spec, data).train()
     model.load_state_dict(states[0])
-    order = torch.randperm(96, generator=torch.Generator().manual_seed(train._stream(spec.seed, "order")))
-    arguments = (data.train.x[order], data.train.y[order], spec.robust.size, spec.robust.weight)
-    if kind == "adversarial":
-        loss, _ = robust.adversarial(model, *arguments)
-    else:
-        loss, _ = robust.stability(model, *arguments, torch.Generator().manual_seed(train._stream(spec.seed, "augment")))
-    loss.backward()
-    assert result["loss_at"]["1"] == pytest.approx(loss.item(), rel=1e-6)
-    for name, parameter in model.named_parameters():
-        torch.testing.assert_close(states[1][name], parameter.detach() - 0.1 * parameter.grad)
-    assert loss.item() != pytest.approx(train.run(run())["loss_at"]["1"], rel=1e-3)
+    order, noise = (torch.Generator().manual_seed(train._stream(spec.seed, use)) for use in ("order", "augment"))
+    for update in (1, 2):
+        index = torch.randperm(96, generator=order)
+        arguments = (data.train.x[index], data.train.y[index], spec.robust.size, spec.robust.weight)
+        if kind == "adversarial":
+            loss, _ = robust.adversarial(model, *arguments)
+        else:
+            loss, _ = robust.stability(model, *arguments, noise)
+        model.zero_grad()
+        loss.backward()
+        assert losses[update - 1] == pytest.approx(loss.item(), rel=1e-5)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter -= 0.1 * parameter.grad
+                torch.testing.assert_close(states[update][name], parameter.detach())
+    assert losses[0] != pytest.approx(train.run(run(options=spec.options))["loss_at"]["1"], rel=1e-3)
+
+
+def test_moved_inputs_are_a_batch_of_their_own_to_batch_norm():
+    """Against the two batches passed one after the other by hand."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.BatchNorm1d(7), torch.nn.Linear(7, 4)).double()
+    x, y = torch.randn(6, 7, dtype=torch.float64), torch.arange(6) % 4
+    loss, _ = robust.adversarial(model, x, y, 0.3, 0.5)
+    assert model[0].num_batches_tracked == 2
+    at = x.clone().requires_grad_()
+    plain = torch.nn.functional.cross_entropy(model(at), y)
+    plain.backward()
+    moved = torch.nn.functional.cross_entropy(model(x + 0.3 * at.grad.sign()), y)
+    assert loss.item() == pytest.approx((plain + moved).item() / 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,8 +8,9 @@ Readings chosen, and fixed before any record was made:
 - SB and LB of one seed start from the same weights, as in the released plotting script.
 - 100 epochs (Figs 4 and 5); the paper gives no budget for its tables, the released
   script has 20 (its PyTorch version 150); 20 is measured in ``ruler``.
-- K13 and K14 come without numbers or settings: the strengths in ``ROBUST`` and the changes in ``VARIANTS`` are chosen here,
-  and tried on F1.
+- K13 and K14 come without numbers or settings. The strengths in ``ROBUST`` and the changes in ``VARIANTS`` were chosen when
+  the plain runs of F1 were on record, and before any run with them: K13 on all of MNIST, where there is a gap to close, K14
+  on sharpness, because on 6,000 images there is none.
 """
 
 import math
@@ -60,9 +61,9 @@ ROBUST = {
 VARIANTS: dict[str, dict] = {
     "as it is": {},
     "without batch norm": {"batch_norm": False},
-    "tanh, not ReLU": {"activation": "tanh"},
+    "tanh": {"activation": "tanh"},
     "dropout of 0.5": {"dropout": 0.5},
-    "two hidden layers, not five": {"depth": 2},
+    "two hidden layers": {"depth": 2},
 }
 EPOCHS_SHOWN = (1, 2, 5, 10, 20, 50, 100)  # Figs 5 and 6
 Setups = dict[str, Setup]
@@ -96,13 +97,11 @@ def study(settings: PaperSettings) -> Study:
     if settings.own:  # another batch, rate or budget: what the paper varies further does not apply
         return Study("keskar", settings.profile, tuple(tables), tuple(figures), _claims(setups))
     along, treated = _along_setups(settings, setups), _treated_setups(settings, setups)
-    # the cheaper F1, where there is one
-    varied = {n: s for n, s in {**setups, **along}.items() if n == "F1"}
+    tables += [_augmented(treated), _conservative(treated)]
     if "F1" in setups:
-        tables.append(_ruler(setups["F1"]))
-    tables += [_augmented(treated), _conservative(treated), *map(_robust, varied.values()), *map(_variants, varied.values())]
+        tables += [_ruler(setups["F1"]), _robust(setups["F1"]), _variants({**setups, **along}["F1"])]
     figures += [_batch_sweep(along), _along(along), _warm_start(along)]
-    return Study("keskar", settings.profile, tuple(tables), tuple(figures), _claims(setups, along, treated, varied))
+    return Study("keskar", settings.profile, tuple(tables), tuple(figures), _claims(setups, along, treated))
 
 
 # ---------------------------------------------------------------- setups
@@ -212,10 +211,11 @@ def _conservative(setups: Setups) -> Table:
 def _robust(setup: Setup) -> Table:
     """The large batch under adversarial and stability training, beside both batches as they are (E.3)."""
     rows = {"small batch": (setup, "SB"), "large batch": (setup, "LB")}
-    rows |= {f"large batch, {kind} training": (_asked(setup, kind), "LB") for kind in ROBUST}
+    rows |= {f"large batch with {kind} training": (_asked(setup, kind), "LB") for kind in ROBUST}
     cells = []
     for row, (s, batch) in rows.items():
-        columns = {"test": s.accuracy(batch)} | {label: s.sharp(batch, e) for label, e in EPSILONS.items()}
+        columns = {split: s.accuracy(batch, split) for split in ("train", "test")}
+        columns |= {label: s.sharp(batch, e) for label, e in EPSILONS.items()}
         cells += [Cell(row, column, None, quantity, s.words) for column, quantity in columns.items()]
     return Table("robust", "Adversarial and stability training of F1", "percent; metric 2.1", tuple(cells))
 
@@ -225,9 +225,8 @@ def _variants(setup: Setup) -> Table:
     cells = []
     for row in VARIANTS:
         s = _varied(setup, row)
-        small, large = (s.sharp(b) for b in BATCHES)
-        columns = {f"test_{b}": s.accuracy(b) for b in BATCHES} | {"eps1e-3_SB": small, "eps1e-3_LB": large}
-        columns["LB / SB"] = Quantity(side_by_side(large.jobs, small.jobs), _ratio)
+        columns = {f"{split}_{b}": s.accuracy(b, split) for split in ("train", "test") for b in BATCHES}
+        columns |= {f"eps1e-3_{b}": s.sharp(b) for b in BATCHES}
         cells += [Cell(row, column, None, quantity, s.words) for column, quantity in columns.items()]
     return Table("variants", "F1 with one thing changed", "percent; metric 2.1, epsilon 1e-3", tuple(cells))
 
@@ -397,20 +396,19 @@ def _warm_start(setups: Setups) -> Figure:
 NOTES = {
     "K5": "under our scale of A, which the paper leaves open; another scale turns the sign (see the sensitivity table)",
     "K6": "read on single weights; some other subspace of that size may still hold the rise",
-    "K13": "on F1, with strengths chosen here; the paper gives neither numbers nor settings",
-    "K14": "on F1 and on sharpness alone, under changes chosen here; the talk gives neither numbers nor settings",
+    "K13": "on F1 and on accuracy, with strengths chosen here: the paper gives neither numbers nor settings",
+    "K14": "on F1, under changes chosen here; on fit and sharpness alone, since F1 on 6,000 images shows no gap without them",
 }
 
 
 def _claims(
-    setups: Setups,
-    along: Setups | None = None,
-    treated: Setups | None = None,
-    varied: Setups | None = None,
-    only: tuple[str, ...] = (),
+    setups: Setups, along: Setups | None = None, treated: Setups | None = None, only: tuple[str, ...] = ()
 ) -> tuple[Claim, ...]:
-    on = ((_on_solutions, setups), (_on_figures, along), (_on_treatments, treated), (_on_variations, varied))
-    rules = (rule for rules_on, of in on for n, s in (of or {}).items() for rule in rules_on(n, s))
+    """``along`` and ``treated`` are None where only the solutions themselves are judged."""
+    on = [(_on_solutions, setups), (_on_figures, along or {}), (_on_treatments, treated or {})]
+    if along is not None:
+        on += [(_on_robust_training, setups), (_on_variants, setups | along)]
+    rules = (rule for rules_on, of in on for n, s in of.items() for rule in rules_on(n, s))
     return claims(FACTS["claims"], rules, only, notes=NOTES)
 
 
@@ -482,16 +480,22 @@ def _on_treatments(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
     yield "K12", Setting(f"{n}: sharpness, conservative LB / SB", Ratio(10), c.sharp("LB"), s.sharp("SB"))
 
 
-def _on_variations(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
-    for kind in ROBUST:
-        t = _asked(s, kind)
-        # "no benefit": not better by half a point; "sharpness like the baseline's": K4's factor is still there
-        label = f"{n}: test accuracy, {kind} - plain LB"
-        yield "K13", Setting(label, Difference("below", -0.5), t.accuracy("LB"), s.accuracy("LB"))
-        yield "K13", Setting(f"{n}: sharpness, {kind} LB / plain SB", Ratio(10), t.sharp("LB"), s.sharp("SB"))
-    for variant in list(VARIANTS)[1:]:
-        t = _varied(s, variant)
-        yield "K14", Setting(f"{n}, {variant}: sharpness, LB / SB", Ratio(10), t.sharp("LB"), t.sharp("SB"))
+def _on_robust_training(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
+    if n == "F1":
+        for kind in ROBUST:
+            # "no benefit": it closes less than half of the gap, which the plain runs on record put at 0.49 points
+            label = f"{n}: test accuracy, {kind} - plain LB"
+            yield "K13", Setting(label, Difference("below", -0.25), _asked(s, kind).accuracy("LB"), s.accuracy("LB"))
+
+
+def _on_variants(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
+    if n == "F1":
+        for variant in list(VARIANTS)[1:]:
+            v = _varied(s, variant)
+            fitted = (v.accuracy(b, "train") for b in ("LB", "SB"))
+            yield "K14", Setting(f"{n}, {variant}: training accuracy, LB - SB", Equivalence(2.0), *fitted)
+            # sharper at all, as in K3 and K11: in the paper's own table the factor falls to 8.7 from network to network
+            yield "K14", Setting(f"{n}, {variant}: sharpness, LB / SB", Ratio(2), v.sharp("LB"), v.sharp("SB"))
 
 
 def _rise(r: dict, at: float, step: float = 0.25) -> float:

@@ -11,6 +11,7 @@ from lbgap.data import SOURCES
 from lbgap.papers import keskar
 from lbgap.papers.paper import Study
 from lbgap.spec import Measure, Train, job_from_json
+from lbgap.stats import Difference, Equivalence, Ratio
 
 TABLES = ("table2", "table3", "table4", "table6", "table7")
 NETWORKS = ("F1", "F2", "C1", "C2", "C3", "C4")
@@ -255,21 +256,42 @@ def changes(plain: Train, run: Train) -> dict:
 
 
 @pytest.mark.parametrize("profile", ["cpu", "paper"])
-def test_robust_training_and_variants_change_what_they_say_alone(profile):
+def test_robust_training_is_of_the_large_batch_on_all_of_mnist(profile):
     of = study(profile)
-    cells = {(t.name, c.row, c.column): c.quantity for t in of.tables for c in t.cells if c.quantity}
-    (plain,) = cells["robust", "large batch", "test"].jobs[0]
-    for kind, asked in keskar.ROBUST.items():
-        (run,) = cells["robust", f"large batch, {kind} training", "test"].jobs[0]
-        assert changes(plain, run) == {"robust": asked.model_dump()}
-        (sharp,) = cells["robust", f"large batch, {kind} training", "eps1e-3"].jobs[0]
-        assert sharp.of == (run.at(),)
+    f1 = {run.batch_size: run for run in runs(of, ["table2/F1"]) if run.seed == 0}
+    cells = {(c.row, c.column): c.quantity for t in of.tables for c in t.cells if t.name == "robust"}
+    asked = {"small batch": (256, {}), "large batch": (6000, {})}
+    asked |= {f"large batch with {k} training": (6000, {"robust": r.model_dump()}) for k, r in keskar.ROBUST.items()}
+    assert {row for row, _ in cells} == set(asked)
+    for (row, column), quantity in cells.items():
+        batch_size, changed = asked[row]
+        (job,) = quantity.jobs[0]
+        assert changes(f1[batch_size], job.of[0].run if column.startswith("eps") else job) == changed
+    (claim,) = [c for c in of.claims if c.id == "K13"]
+    for setting, robust in zip(claim.settings, keskar.ROBUST.values(), strict=True):
+        (a,), (b,) = setting.a.jobs[0], setting.b.jobs[0]
+        assert (setting.rule, b) == (Difference("below", -0.25), f1[6000])
+        assert changes(b, a) == {"robust": robust.model_dump()}
+
+
+@pytest.mark.parametrize("profile", ["cpu", "paper"])
+def test_variants_change_what_they_say_alone(profile):
+    of = study(profile)
+    cells = {(c.row, c.column): c.quantity.jobs[0][0] for t in of.tables for c in t.cells if t.name == "variants"}
     for batch in ("SB", "LB"):
-        (plain,) = cells["variants", "as it is", f"test_{batch}"].jobs[0]
+        plain = cells["as it is", f"test_{batch}"]
         assert not plain.options
         for variant, options in keskar.VARIANTS.items():
-            (run,) = cells["variants", variant, f"test_{batch}"].jobs[0]
+            run = cells[variant, f"train_{batch}"]
+            assert run == cells[variant, f"test_{batch}"]
             assert changes(plain, run) == ({"options": options} if options else {})
+            assert cells[variant, f"eps1e-3_{batch}"].of == (run.at(),)
+    assert cells["as it is", "test_SB"].batch_size < cells["as it is", "test_LB"].batch_size
+    (claim,) = [c for c in of.claims if c.id == "K14"]
+    for variant, fitted, sharper in zip(list(keskar.VARIANTS)[1:], claim.settings[::2], claim.settings[1::2], strict=True):
+        assert (fitted.rule, sharper.rule) == (Equivalence(2.0), Ratio(2))
+        assert [q.jobs[0][0] for q in (fitted.a, fitted.b)] == [cells[variant, f"train_{b}"] for b in ("LB", "SB")]
+        assert [q.jobs[0][0] for q in (sharper.a, sharper.b)] == [cells[variant, f"eps1e-3_{b}"] for b in ("LB", "SB")]
 
 
 def test_a_path_joins_a_small_and_a_large_batch_run_of_one_seed():

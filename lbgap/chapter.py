@@ -256,9 +256,8 @@ class Chapter:
         absent = [row for row, n in ran.items() if n == 0]
         if not absent:
             return ""
-        return (
-            f"<p class='lbgap-note'>Not run: {', '.join(map(html.escape, absent))}. The whole table: {self._command(name)}.</p>"
-        )
+        rows = html.escape(render.rows_in_words(absent, ran.index))
+        return f"<p class='lbgap-note'>Not run: {rows}. The whole table: {self._command(name)}.</p>"
 
     def _download(self, name: str) -> None:
         # Markdown, not HTML: the build then knows the file, copies it and fails where it is missing

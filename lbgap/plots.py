@@ -3,7 +3,9 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.axis import Axis as MatplotlibAxis
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from lbgap.papers.paper import Figure
 from lbgap.stats import t_interval
@@ -53,8 +55,10 @@ def draw(figure: Figure, data: pd.DataFrame) -> Canvas:
             ax.set(title=axis.name, xlabel=axis.x, ylabel=axis.y)
             if axis.log_x:
                 ax.set_xscale("log")
+                _few_ticks(ax.xaxis, *ax.get_xlim())
             if axis.log_y:
                 ax.set_yscale("log")
+                _few_ticks(ax.yaxis, *ax.get_ylim())
             if axis.ticks:
                 ax.set_xticks(range(len(axis.ticks)), axis.ticks)
             if len(lines) > 1:
@@ -62,6 +66,14 @@ def draw(figure: Figure, data: pd.DataFrame) -> Canvas:
         for ax in list(axes.flat)[len(panels) :]:
             ax.remove()
     return canvas
+
+
+def _few_ticks(axis: MatplotlibAxis, low: float, high: float) -> None:
+    """On a logarithmic axis of less than two decades, 1, 2 and 5 times each power of ten, written out; else the powers."""
+    if high < 100 * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(lambda value, _: f"{value:,g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _interval(values: pd.Series) -> tuple[float, float]:

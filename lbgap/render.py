@@ -1,11 +1,12 @@
 """Numbers as a reader sees them: HTML tables of values, verdicts and rules. Strings out, nothing displayed."""
 
 import html
+from collections.abc import Iterable
 
 import pandas as pd
 
 from lbgap import report
-from lbgap.papers.paper import Table
+from lbgap.papers.paper import Table, network
 from lbgap.stats import Estimate, Finding, Ratio, Rule, Trend
 
 
@@ -30,9 +31,13 @@ RUNNING = " running"  # a column of this suffix is a second reading of the colum
 
 
 def table(of: Table, frame: pd.DataFrame) -> str:
-    """Title, then for each row: published, ours with profile and n, and ours with running statistics where measured."""
+    """Title, then for each row: published, ours with n, and ours with running statistics where measured.
+
+    Where there is nothing but ours, a row is a line, with n in a column of its own.
+    """
     columns = [c for c in dict.fromkeys(frame["column"]) if not c.endswith(RUNNING)]
     has_published, any_ran = frame["published"].notna().any(), (frame["n"] + frame["diverged"]).any()
+    sources = has_published or frame["column"].str.endswith(RUNNING).any()
     lines = []
     for row in dict.fromkeys(frame["row"]):
         part = frame[frame["row"] == row].set_index("column")
@@ -45,20 +50,29 @@ def table(of: Table, frame: pd.DataFrame) -> str:
         for suffix, what in (("", "ours"), (RUNNING, "ours, running")):
             ours = part.loc[[c + suffix for c in columns if c + suffix in part.index]]
             if ours["n"].sum() + ours["diverged"].sum():
-                label = f"{what}, n = {_span(ours['n'])}"
-                lines.append(("ours", row, label, [_ours(ours, c + suffix, of.digits) for c in columns]))
+                label = f"{what}, n = {_span(ours['n'])}" if sources else _span(ours["n"])
+                lines.append(
+                    ("ours" if sources else "alone", row, label, [_ours(ours, c + suffix, of.digits) for c in columns])
+                )
             elif not suffix and (has_published or not any_ran):  # without either, the line beneath the table names the row
-                lines.append(("ours", row, "ours: not run", ["" for _ in columns]))
+                lines.append(("ours", row, "ours: not run" if sources else "not run", ["" for _ in columns]))
     head = "".join(f"<th>{html.escape(_heading(c))}</th>" for c in columns)
     body = "".join(
         f"<tr class='{kind}'><th>{html.escape(row)}</th><td>{html.escape(source)}</td>"
-        f"{''.join(f'<td>{html.escape(v)}</td>' for v in values)}</tr>"
+        f"{''.join(f'<td>{_quiet_deviation(v)}</td>' for v in values)}</tr>"
         for kind, row, source, values in lines
     )
     title = f"{'' if of.number is None else f'Table {of.number} of the paper. '}{of.title} ({of.unit})"
+    head = f"<tr><th></th><th>{'' if sources else 'n'}</th>{head}</tr>"
     return f"<p class='lbgap-title'>{html.escape(title)}</p>" + scroll(
-        f"<table class='lbgap-table'><thead><tr><th></th><th></th>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f"<table class='lbgap-table'><thead>{head}</thead><tbody>{body}</tbody></table>"
     )
+
+
+def _quiet_deviation(value: str) -> str:
+    """A number's HTML with its deviation set smaller."""
+    mean, plus_minus, deviation = html.escape(value).partition(" ± ")
+    return f"{mean} <span class='deviation'>± {deviation}</span>" if plus_minus else mean
 
 
 def _ours(part: pd.DataFrame, column: str, digits: int) -> str:
@@ -96,11 +110,19 @@ def settings_line(frame: pd.DataFrame) -> str:
     settings = ran.groupby(["profile", "setting"], sort=False)["row"].unique()
     alone = len(settings) == 1
     text = "; ".join(
-        f"{'' if alone else ', '.join(rows) + ': '}profile {profile}, {setting}"
+        f"{'' if alone else rows_in_words(rows, ran['row']) + ': '}profile {profile}, {setting}"
         for (profile, setting), rows in settings.items()
     )
     running = " Running: batch norm with running averages." if ran["column"].str.endswith(RUNNING).any() else ""
     return f"<p class='lbgap-note'>Ours: {html.escape(text)}. Mean ± standard deviation over n seeds.{running}</p>"
+
+
+def rows_in_words(rows: Iterable[str], among: Iterable[str]) -> str:
+    """Names of rows; those of their networks alone, where all of the networks' rows are meant."""
+    rows = list(rows)
+    networks = dict.fromkeys(map(network, rows))
+    others = {network(row) for row in among if row not in rows}
+    return ", ".join(rows if others & set(networks) else networks)
 
 
 def scroll(table: str) -> str:

@@ -24,7 +24,7 @@ def shown(monkeypatch) -> list[str]:
 
     def display(what) -> None:
         assert isinstance(what, HTML | Markdown)
-        out.append(html.unescape(re.sub("<[^>]*>", " ", what.data)))
+        out.append(html.unescape(re.sub("(?:<[^>]*>| )+", " ", what.data)))
 
     def show() -> None:
         out.append("figure: " + ", ".join(ax.get_title() for ax in plt.gcf().axes))

@@ -106,6 +106,24 @@ def test_a_diverged_run_leaves_a_gap():
     assert drawn(ax) == []
 
 
+@pytest.mark.parametrize("low, high", [(320, 7500), (1, 8), (3, 4), (1, 1e4), (2e-3, 0.9), (1e-9, 50), (100, 100)])
+def test_ticks_of_a_logarithmic_axis_can_be_read(low, high):
+    """Where there is more than one number there are at least two ticks; labels do not touch each other."""
+    axes = [Axis(name, "x", "y", log_x=True, log_y=True) for name in ("left", "right")]
+    canvas = draw(figure(*axes), frame(*((axis.name, "SB", 0, v, v) for axis in axes for v in (low, high))))
+    canvas.canvas.draw()
+    for ax in canvas.axes:
+        for axis, bounds in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+            ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+            boxes = [
+                tick.label1.get_window_extent()
+                for tick in ticks
+                if tick.label1.get_text() and bounds[0] <= tick.get_loc() <= bounds[1]
+            ]
+            assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+            assert len(boxes) >= (2 if high > 2.5 * low else 0)
+
+
 def test_a_figure_without_data_is_refused():
     for empty in (frame(), frame(("elsewhere", "SB", 0, 1, 1.0))):
         with pytest.raises(ValueError, match="^data is empty; figure 'fig' accepts at least one point$"):

@@ -28,8 +28,8 @@ def frame(published: float, runs: dict[str, int]) -> pd.DataFrame:
 @pytest.mark.parametrize(
     "published, runs, shown",
     [
-        (float("nan"), {"a": 5, "b": 0}, ["ours, n = 5"]),
-        (float("nan"), {"a": 0, "b": 0}, ["ours: not run", "ours: not run"]),
+        (float("nan"), {"a": 5, "b": 0}, ["5"]),
+        (float("nan"), {"a": 0, "b": 0}, ["not run", "not run"]),
         (2.5, {"a": 5, "b": 0}, ["published", "ours, n = 5", "published", "ours: not run"]),
     ],
 )
@@ -37,3 +37,25 @@ def test_rows_that_are_not_run(published, runs, shown):
     text = render.table(Table("t", "A table", "percent", ()), frame(published, runs))
     cells = [part.split("</td>")[0] for part in text.split("</th><td>")[1:]]
     assert cells == shown
+
+
+def test_a_deviation_is_set_apart_and_a_reading_names_its_rows():
+    of = frame(float("nan"), {"a": 5})
+    of["std"] = 0.25
+    assert "<td>1.50 <span class='deviation'>± 0.25</span></td>" in render.table(Table("t", "A table", "", ()), of)
+    both = pd.concat([of, of.assign(column="x running")], ignore_index=True)
+    text = render.table(Table("t", "A table", "", ()), both)
+    assert [part.split("</td>")[0] for part in text.split("</th><td>")[1:]] == ["ours, n = 5", "ours, running, n = 5"]
+
+
+@pytest.mark.parametrize(
+    "rows, words",
+    [
+        (["F1, as is", "F1, corrected"], "F1"),
+        (["F1, as is"], "F1, as is"),
+        (["F1, as is", "F1, corrected", "C1: plain"], "F1, C1"),
+        (["F1, as is", "C1: plain"], "F1, as is, C1: plain"),
+    ],
+)
+def test_rows_are_named_by_their_networks_where_all_of_them_are_meant(rows, words):
+    assert render.rows_in_words(rows, ["F1, as is", "F1, corrected", "C1: plain", "small batch"]) == words

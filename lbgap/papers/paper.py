@@ -125,6 +125,11 @@ class Figure:
     mark: Literal["line", "point", "interval"] = "line"
 
 
+def network(label: str) -> str:
+    """The network that a row or a setting is about: its name comes first, up to a colon or comma."""
+    return re.split("[,:]", label)[0]
+
+
 @dataclass(frozen=True)
 class Setting:
     """A rule on one setting of a claim; the label begins with the network's name, up to a colon or comma."""
@@ -137,7 +142,7 @@ class Setting:
     @property
     def network(self) -> str:
         """The network that the setting is about."""
-        return re.split("[,:]", self.label)[0]
+        return network(self.label)
 
 
 @dataclass(frozen=True)

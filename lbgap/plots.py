@@ -1,6 +1,7 @@
 """Figures on one house style: a panel an axis, a line a colour, the band from the lowest to the highest seed."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axis import Axis as MatplotlibAxis
@@ -61,11 +62,25 @@ def draw(figure: Figure, data: pd.DataFrame) -> Canvas:
                 _few_ticks(ax.yaxis, *ax.get_ylim())
             if axis.ticks:
                 ax.set_xticks(range(len(axis.ticks)), axis.ticks)
+            slopes = {} if axis.fit_from is None else _fits(ax, part, axis.fit_from, style["palette"])
             if len(lines) > 1:
-                ax.legend(title=None, frameon=True)
+                handles, labels = ax.get_legend_handles_labels()
+                ax.legend(handles, [label + slopes.get(label, "") for label in labels], title=None, frameon=True)
         for ax in list(axes.flat)[len(panels) :]:
             ax.remove()
     return canvas
+
+
+def _fits(ax: plt.Axes, part: pd.DataFrame, first: float, colours: dict[str, str]) -> dict[str, str]:
+    """Draw each line's least-squares a + b log x, of its means over seeds from ``first`` on; b in words, by line."""
+    slopes = {}
+    for line, points in part[part["x"] >= first].groupby("line", sort=False):
+        means = points.groupby("x")["y"].mean()
+        if len(means) > 1:
+            b, a = np.polyfit(np.log(means.index), means, 1)
+            ax.plot(means.index, a + b * np.log(means.index), color=colours[line], linestyle="--", linewidth=1)
+            slopes[line] = f", slope {b:.3g}"
+    return slopes
 
 
 def _few_ticks(axis: MatplotlibAxis, low: float, high: float) -> None:

@@ -124,6 +124,23 @@ def test_ticks_of_a_logarithmic_axis_can_be_read(low, high):
             assert len(boxes) >= (2 if high > 2.5 * low else 0)
 
 
+def test_a_fit_stands_beside_its_line_and_its_slope_in_the_legend():
+    """Of 3 + 2 log x from x = 10 on; what comes before is drawn and not fitted."""
+    x = [1, 10, 50, 200]
+    points = [
+        ("left", line, seed, at, 99.0 if at < 10 else 3 + b * np.log(at) + shift)
+        for line, b in (("SB", 2.0), ("LB", 0.5))
+        for seed, shift in enumerate((-1.0, 1.0))
+        for at in x
+    ]
+    (ax,) = draw(figure(Axis("left", "x", "y", log_x=True, fit_from=10)), frame(*points)).axes
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["SB, slope 2", "LB, slope 0.5"]
+    fits = [line for line in ax.get_lines() if line.get_linestyle() == "--"]
+    assert [to_hex(fit.get_color()) for fit in fits] == [FIXED["SB"].lower(), FIXED["LB"].lower()]
+    for fit, b in zip(fits, (2.0, 0.5), strict=True):
+        np.testing.assert_allclose(fit.get_xydata(), [(at, 3 + b * np.log(at)) for at in x[1:]])
+
+
 def test_a_figure_without_data_is_refused():
     for empty in (frame(), frame(("elsewhere", "SB", 0, 1, 1.0))):
         with pytest.raises(ValueError, match="^data is empty; figure 'fig' accepts at least one point$"):

@@ -91,7 +91,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Axis:
-    """One panel of a figure; ``ticks`` names the places 0, 1, 2, ... on the x axis."""
+    """One panel of a figure; ``ticks`` names the places 0, 1, 2, ... on the x axis.
+
+    With ``fit_from`` each line has its fit a + b log x from that x on beside it, and b in the legend.
+    """
 
     name: str
     x: str
@@ -99,6 +102,7 @@ class Axis:
     log_x: bool = False
     log_y: bool = False
     ticks: tuple[str, ...] = ()
+    fit_from: float | None = None
 
 
 @dataclass(frozen=True)

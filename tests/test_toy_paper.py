@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -190,7 +191,8 @@ def test_verdicts_judge_its_claim_beside_those_of_the_other_papers(home):
 
 def test_its_notebook_shows_the_committed_records_and_trains_nothing(home):
     before = {path: path.stat().st_mtime_ns for path in (home / "results").rglob("*.json")}
-    box, verdicts, table, figure, numbers, prose, live = execute(home, "committed")[1:]
+    pieces = execute(home, "committed")[1:]
+    box, verdicts, table, figure, numbers, prose, live = (re.sub("<span[^>]*>|</span>", "", piece) for piece in pieces)
     assert "(of 1 claims)" in box
     assert "10 of 10 jobs" in box
     assert "Large batches travel less far" in verdicts

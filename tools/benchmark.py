@@ -20,21 +20,24 @@ from lbgap.jobs import processor
 
 FILE = Path(__file__).resolve().parents[1] / "results" / "benchmark.json"
 ROUNDS = 9
+AT_LEAST = 0.2  # seconds that a timing lasts, by repetition, because a single short pass meets every interruption
 
 
 def ratio(name: str, what: str, against: str, one: Callable[[], None], other: Callable[[], None]) -> dict:
     """Seconds of ``one`` over seconds of ``other``: the median over rounds, with the least and the greatest."""
-    one(), other()
-    seconds = []
-    for _ in range(ROUNDS):
-        pair = []
-        for run in (one, other):
-            start = time.perf_counter()
+
+    def timed(run: Callable[[], None], repeats: int) -> float:
+        start = time.perf_counter()
+        for _ in range(repeats):
             run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            pair.append(time.perf_counter() - start)
-        seconds.append(pair)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return (time.perf_counter() - start) / repeats
+
+    one()
+    timed(other, 1)
+    repeats = max(1, round(AT_LEAST / timed(other, 3)))
+    seconds = [[timed(run, repeats) for run in (one, other)] for _ in range(ROUNDS)]
     ratios = [a / b for a, b in seconds]
     return {
         "name": name,

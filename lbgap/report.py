@@ -160,22 +160,26 @@ def judge_claim(claim: Claim, profile: str, store: Store) -> Judged:
 
 
 def committed_verdicts(paper: str, store: Store) -> list[Judged]:
-    """Each claim by the first profile of :data:`COMMITTED` that decides it; undecided, by the one with most records."""
+    """Each claim by the first profile of :data:`COMMITTED` that has judged it on all of its settings.
+
+    Where none has, by one that decides it all the same, before one that does not; among equals, by the one with most records.
+    """
     studies = committed_studies(paper)
     out = []
     for i, claim in enumerate(studies[0].claims if studies else ()):
         judged = [judge_claim(s.claims[i], s.profile, store) for s in studies]
-        decided = [j for j in judged if j.verdict != "not run"]
-        most = sorted(judged, key=lambda j: (-_share(j), len(j.findings) == 0))
         if claim.id != judged[-1].claim.id:
             raise ValueError(f"claims of {paper} differ between profiles: {claim.id} and {judged[-1].claim.id}")
-        out.append((decided or most)[0])
+        out.append(min(judged, key=_standing))
     return out
 
 
-def _share(judged: Judged) -> float:
-    """Share of a claim's settings that have any record."""
-    return sum(f.estimate is not None for _, f in judged.findings) / max(1, len(judged.findings))
+def _standing(judged: Judged) -> tuple[bool, bool, float, bool]:
+    """Least for a claim that is decided, on all of its settings, with records of most of them."""
+    findings = [f for _, f in judged.findings]
+    recorded = sum(f.estimate is not None for f in findings)
+    whole = bool(findings) and all(f.verdict != "not run" for f in findings)
+    return judged.verdict == "not run", not whole, 0.0 if whole else -recorded / max(1, len(findings)), not findings
 
 
 def verdict_rows(paper: str, store: Store) -> list[dict]:

@@ -378,6 +378,22 @@ def test_the_papers_own_profile_decides_where_it_can(store):
     assert third["T1"].decisive[1].estimate.n == 5
 
 
+def test_a_profile_that_judges_every_setting_speaks_before_one_that_decides_on_some(store):
+    """T2 asks for one of two settings; the paper's own profile has records of the first alone."""
+    for batch, value in ((SMALL, 40.0), (LARGE, 40.1)):
+        put(store, batch, [value + i / 100 for i in range(5)], "paper")
+    found = {j.claim.id: j for j in report.committed_verdicts("toy", store)}
+    assert (found["T2"].profile, found["T2"].verdict) == ("paper", "replicated")
+    for batch, value in ((SMALL, 40.0), (LARGE, 60.0), (HUGE, 50.0)):
+        put(store, batch, [value + i / 100 for i in range(5)], "cpu")
+    found = {j.claim.id: j for j in report.committed_verdicts("toy", store)}
+    assert (found["T2"].profile, found["T2"].verdict) == ("cpu", "contradicted")
+    assert found["T1"].profile == "paper"
+    put(store, HUGE, [90.0 + i / 10 for i in range(5)], "paper")
+    found = {j.claim.id: j for j in report.committed_verdicts("toy", store)}
+    assert (found["T2"].profile, found["T2"].verdict) == ("paper", "replicated")
+
+
 def test_an_undecided_claim_shows_the_profile_with_most_records(store):
     put(store, SMALL, [90.0] * 3, "cpu")
     put(store, LARGE, [80.0, 80.1, 79.9], "cpu")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from lbgap import report
-from lbgap.papers.paper import Table, network
+from lbgap.papers.paper import Table, network_of
 from lbgap.stats import Estimate, Finding, Ratio, Rule, Trend
 
 
@@ -120,8 +120,8 @@ def settings_line(frame: pd.DataFrame) -> str:
 def rows_in_words(rows: Iterable[str], among: Iterable[str]) -> str:
     """Names of rows; those of their networks alone, where all of the networks' rows are meant."""
     rows = list(rows)
-    networks = dict.fromkeys(map(network, rows))
-    others = {network(row) for row in among if row not in rows}
+    networks = dict.fromkeys(map(network_of, rows))
+    others = {network_of(row) for row in among if row not in rows}
     return ", ".join(rows if others & set(networks) else networks)
 
 

@@ -83,14 +83,14 @@ def committed_table(paper: str, name: str, store: Store) -> tuple[Table, pd.Data
                 frames.append(table_frame(table, study.profile, store))
     if found is None:
         raise ValueError(f"table is '{name}'; {paper} has {', '.join(t.name for t in committed_studies(paper)[0].tables)}")
-    names = dict.fromkeys(row for frame in frames for row in frame["row"])
-    if found.number is None:
+    names, ours = dict.fromkeys(row for frame in frames for row in frame["row"]), found.number is None
+    if ours:
         shared = set.intersection(*(set(frame["row"]) for frame in frames))
         frames.sort(key=lambda frame: _emptiness(frame[frame["row"].isin(shared)]))
     rows = []
     for row in names:
         parts = [f[f["row"] == row] for f in frames if (f["row"] == row).any()]
-        rows.append(parts[0] if found.number is None else min(parts, key=_emptiness))
+        rows.append(parts[0] if ours else min(parts, key=_emptiness))
     return found, pd.concat(rows, ignore_index=True)
 
 

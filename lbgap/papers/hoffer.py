@@ -34,7 +34,7 @@ from lbgap.papers.paper import (
     Table,
     best_on_the_others,
     claims,
-    network,
+    network_of,
     side_by_side,
 )
 from lbgap.papers.setup import Batch, Setup, named, point, published_table
@@ -371,7 +371,7 @@ def _released(setups: Setups) -> Table:
         one, other = _accuracy(chosen), _accuracy(varied)
         both = Quantity(side_by_side(one.jobs, other.jobs), lambda a, b, read=one.read: read(b) - read(a))
         cells += [
-            Cell(row, c, None, q, setups[network(row)].words)
+            Cell(row, c, None, q, setups[network_of(row)].words)
             for c, q in (("as chosen", one), ("as varied", other), ("difference", both))
         ]
     title = "The code, the text and our own choices: one thing varied at a time"

@@ -129,7 +129,7 @@ class Figure:
     mark: Literal["line", "point", "interval"] = "line"
 
 
-def network(label: str) -> str:
+def network_of(label: str) -> str:
     """The network that a row or a setting is about: its name comes first, up to a colon or comma."""
     return re.split("[,:]", label)[0]
 
@@ -146,7 +146,7 @@ class Setting:
     @property
     def network(self) -> str:
         """The network that the setting is about."""
-        return network(self.label)
+        return network_of(self.label)
 
 
 @dataclass(frozen=True)

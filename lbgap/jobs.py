@@ -1,5 +1,7 @@
 """One job in, one record out."""
 
+import contextlib
+import ctypes
 import platform
 import time
 from collections.abc import Callable, Collection
@@ -59,11 +61,7 @@ def execute(
     Raises:
         FileNotFoundError: the weights of a parent are not in the cache.
     """
-    device = device or default_device()
-    if device == "cpu":
-        # the order of float sums depends on the number of threads: one thread a job, so that records can be repeated
-        torch.set_num_threads(1)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    device = _prepared(device)
     begun, clock = datetime.now(UTC), time.perf_counter()
     if parent_diverged:
         results, checksum = (train.NOTHING if isinstance(job, Train) else {"diverged": True}), None
@@ -89,6 +87,39 @@ def execute(
             "data": checksum,
         },
     )
+
+
+def make_weights(run: Train, cache: Cache, device: str | None = None, keep: Collection[int] = ()) -> None:
+    """Repeat a run for its weights alone: they go to the cache as in :func:`execute`, and nothing is evaluated."""
+    start = cache.get(run.start) if run.start else None
+    train.run(run, _prepared(device), start, keep, lambda epoch, state: cache.put(run.at(epoch), state), losses_only=True)
+
+
+def _prepared(device: str | None) -> str:
+    """The device, with this process set so that a record can be repeated."""
+    device = device or default_device()
+    if device == "cpu":
+        # the order of float sums depends on the number of threads: one thread a job
+        torch.set_num_threads(1)
+        keep_freed_memory()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    return device
+
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
+GLIBC = "libc.so.6"
+
+
+def keep_freed_memory() -> None:
+    """Where the C library is glibc, have it keep freed memory for the next tensor of this process.
+
+    By default it returns blocks of more than 32 MiB to the system, and each activation of a large batch then begins with a
+    page fault every 4 KiB (``memory`` in tools/benchmark.py). Numbers do not depend on it.
+    """
+    with contextlib.suppress(OSError):  # another C library
+        mallopt = ctypes.CDLL(GLIBC).mallopt
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def processor() -> str:

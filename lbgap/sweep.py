@@ -16,7 +16,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from lbgap.jobs import Cache, execute
+from lbgap.jobs import Cache, execute, make_weights
 from lbgap.records import Store
 from lbgap.spec import Job, Train, Weights
 
@@ -128,8 +128,10 @@ def run(
 
 def _perform(task: Task, folder: Path, cache_folder: Path, device: str | None) -> None:
     store, cache = Store(folder), Cache(cache_folder)
-    if isinstance(task.job, Train) and store.get(task.job) and all(task.job.at(e) in cache for e in task.keep):
-        return  # another sweep on this store was faster
+    if isinstance(task.job, Train) and store.get(task.job):
+        if not all(task.job.at(e) in cache for e in task.keep):  # else another sweep on this store was faster
+            make_weights(task.job, cache, device, task.keep)
+        return
     lacking = [store.get(w.run) for w in task.job.parents if w not in cache]
     diverged = any(record is not None and record.results["diverged"] for record in lacking)
     store.put(execute(task.job, cache, device, task.keep, parent_diverged=diverged))

@@ -37,13 +37,15 @@ def run(
     keep: Collection[int] = (),
     on_weights: Callable[[int, State], None] | None = None,
     stop_after: int | None = None,
+    losses_only: bool = False,
 ) -> dict:
     """Train ``spec`` and return what is recorded of it.
 
     Args:
         start: weights and buffers of ``spec.start``; required exactly when the spec has one.
         keep: epochs whose weights (and the final ones) are handed to ``on_weights(epoch, state)``; 0 is the start.
-        stop_after: end after so many updates and return only the losses at :data:`CHECKPOINTS` (for verification).
+        losses_only: evaluate nothing and return only ``loss_at`` (where the weights, or the beginning, are all one wants).
+        stop_after: end after so many updates, with the losses only.
     Returns:
         ``diverged``; ``loss_at`` {update: batch loss}; ``curve`` per evaluated epoch (train loss and accuracy are running
         means over the epoch's batches, test is read as ``spec.curve_reading`` says); ``final`` loss and accuracy on both
@@ -60,7 +62,7 @@ def run(
         model = initial_model(spec, data).to(device)
         if start is not None:
             model.load_state_dict(start)
-        return _train(spec, model, data, device, set(keep), on_weights, stop_after)
+        return _train(spec, model, data, device, set(keep), on_weights, stop_after, losses_only or stop_after is not None)
 
 
 def initial_model(spec: Train, data: Data) -> nn.Module:
@@ -76,7 +78,7 @@ def optimizer(spec: OptimizerSpec, parameters: list[Tensor]) -> torch.optim.Opti
     return torch.optim.SGD(parameters, lr=spec.learning_rate, momentum=spec.momentum, weight_decay=spec.weight_decay)
 
 
-def _train(spec, model, data, device, keep, on_weights, stop_after) -> dict:
+def _train(spec, model, data, device, keep, on_weights, stop_after, losses_only) -> dict:
     parameters = [p for p in model.parameters() if p.requires_grad]
     origin = [p.detach().clone() for p in parameters]
     opt = optimizer(spec.optimizer, parameters)
@@ -122,7 +124,7 @@ def _train(spec, model, data, device, keep, on_weights, stop_after) -> dict:
             correct, seen = correct + hits, seen + len(y)
             if update in CHECKPOINTS:
                 loss_at[str(update)] = float(loss)
-            if update in distances and stop_after is None:
+            if update in distances and not losses_only:
                 moved = [_distance(p, o) for p, o in zip(parameters, origin, strict=True)]
                 distance["update"].append(update)
                 distance["value"].append(math.hypot(*moved))
@@ -134,7 +136,7 @@ def _train(spec, model, data, device, keep, on_weights, stop_after) -> dict:
         if spec.optimizer.fresh_each_epoch:
             opt.state.clear()
         mean = float(loss_sum) / seen
-        evaluated = stop_after is None and (epoch % spec.evaluate_every == 0 or epoch == spec.epochs)
+        evaluated = not losses_only and (epoch % spec.evaluate_every == 0 or epoch == spec.epochs)
         # losses are taken before their updates: what the last one left shows in the weights, or in the test loss
         diverged = not (np.isfinite(mean) and all(bool(p.isfinite().all()) for p in parameters))
         if not diverged and evaluated:
@@ -148,7 +150,7 @@ def _train(spec, model, data, device, keep, on_weights, stop_after) -> dict:
                 curve, (epoch, update, mean, 100 * int(correct) / seen, test_loss, test_accuracy), strict=True
             ):
                 curve[name].append(value)
-    if stop_after is not None:
+    if losses_only:
         return {"loss_at": loss_at}
     final = (
         {}

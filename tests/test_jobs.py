@@ -1,6 +1,9 @@
 """One job in, one record out: what a record holds is what the parts below say, repeatable, and nothing else is touched."""
 
 import math
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -27,6 +30,39 @@ def network(run, cache, epoch=None) -> torch.nn.Sequential:
     model = models.build(run.model, (1, 8, 8), 10, **run.options)
     model.load_state_dict(cache.get(run.at(epoch)))
     return model
+
+
+# ---------------------------------------------------------------- this process
+
+FAULTS = """
+import resource, torch
+from lbgap import jobs
+
+def faults(mebibytes):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.empty(mebibytes * 2**18).fill_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults(256)
+given_back = faults(128)
+jobs.keep_freed_memory()
+faults(256)
+print(given_back, faults(128))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_used_again():
+    """A tensor smaller than the last one touches no new page; before, all of its pages were new."""
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    given_back, kept = map(int, done.stdout.split())
+    assert given_back >= 64  # even with pages of 2 MiB
+    assert kept < given_back / 10
+
+
+def test_another_c_library_is_left_alone(monkeypatch):
+    monkeypatch.setattr(jobs, "GLIBC", "libc.that.is.not.there")
+    jobs.keep_freed_memory()
 
 
 # ---------------------------------------------------------------- the cache of weights

@@ -667,6 +667,16 @@ def test_stopping_early_gives_the_losses_of_the_full_run(make):
     assert train.run(make(), stop_after=10) == {"loss_at": {k: full["loss_at"][k] for k in ("1", "10")}}
 
 
+@pytest.mark.parametrize("make", [lambda: digits_run(128, epochs=5), lambda: convolutional(epochs=4)])
+def test_a_run_for_its_weights_alone_is_the_same_run_without_its_evaluations(make, monkeypatch):
+    full, states = trained(make())
+    monkeypatch.setattr(train, "loss_and_accuracy", None)
+    result, again = trained(make(), losses_only=True)
+    assert result == {"loss_at": full["loss_at"]}
+    assert again.keys() == states.keys()
+    assert all(same(again[epoch], states[epoch]) for epoch in states)
+
+
 def test_bfloat16_rounds_what_is_computed_and_not_the_weights():
     """Its 8 bits leave a relative error of 2^-9 an operation; seven layers of it stay below 5% of the loss."""
     half, states = trained(full_batch(3, precision="bfloat16"))

@@ -5,18 +5,21 @@ Both sides of a ratio are timed in turn, so that what else the machine does fall
 
 from __future__ import annotations
 
+import ctypes
 import json
+import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from lbgap import models
+from lbgap import jobs, models
+from lbgap.evaluate import CHUNK, batch_norm_reading
 from lbgap.ghost import convert
-from lbgap.jobs import processor
 
 FILE = Path(__file__).resolve().parents[1] / "results" / "benchmark.json"
 ROUNDS = 9
@@ -108,13 +111,46 @@ def layout(device: str) -> list[dict]:
     return [ratio("layout", "C1 channels last, batch 250", "the usual order", *(forward_backward(m, x) for m in (last, usual)))]
 
 
+def memory(device: str) -> list[dict]:
+    """Evaluating C1 in chunks of 5000, and an update's pass at batch 250, with freed memory kept against given back."""
+    if device != "cpu" or platform.libc_ver()[0] != "glibc":
+        return []
+    mallopt = ctypes.CDLL(jobs.GLIBC).mallopt
+    model = models.build("keskar.C1", (3, 32, 32), 10)
+    model.to(memory_format=models.memory_format(model))
+    x = torch.rand(CHUNK, 3, 32, 32)
+
+    def evaluate() -> None:
+        with torch.no_grad(), batch_norm_reading(model, "batch"):
+            model(x)
+
+    def given_back(run: Callable[[], None]) -> None:
+        mallopt(jobs.M_MMAP_MAX, 65536)  # glibc's defaults
+        mallopt(jobs.M_TRIM_THRESHOLD, 2**17)
+        run()
+
+    def kept(run: Callable[[], None]) -> None:
+        jobs.keep_freed_memory()
+        run()
+
+    out = []
+    for what, run in (
+        ("C1 evaluated 5000 at a time, freed memory kept", evaluate),
+        ("C1 in float32, batch 250, freed memory kept", forward_backward(model, x[:250].clone().requires_grad_())),
+    ):
+        out.append(ratio("memory", what, "given back", *(partial(how, run) for how in (kept, given_back))))
+    jobs.keep_freed_memory()
+    return out
+
+
 def main() -> None:
     """Measure everything on this machine and replace the file."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    found = ghost(device) + precision(device) + layout(device)
-    machine = torch.cuda.get_device_name() if device == "cuda" else f"one thread of {processor()}"
+    jobs.keep_freed_memory()
+    found = ghost(device) + precision(device) + layout(device) + memory(device)
+    machine = torch.cuda.get_device_name() if device == "cuda" else f"one thread of {jobs.processor()}"
     FILE.write_text(json.dumps({"machine": machine, "torch": torch.__version__, "ratios": found}, indent=1) + "\n")
     for line in found:
         print(f"{line['what']} / {line['against']}: {line['ratio']} [{line['least']}, {line['greatest']}]")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import lbgap
+from lbgap import papers
 
 ROOT = Path(lbgap.__file__).parent
 FLOORS = {
@@ -112,9 +113,12 @@ def test_the_ground_floor_stands_on_torch_numpy_and_scipy():
 
 
 def test_only_papers_know_a_paper():
-    """keskar's networks are a model of that name; nothing else of the library speaks of it."""
-    known = {name for name in MODULES for m in inside(name) if m == "lbgap.papers.keskar"}
-    assert known == set()
+    """A paper's networks are a model of its name; nothing else of the library speaks of it, other papers neither."""
+    for paper in papers.papers():
+        home = f"lbgap.papers.{paper}"
+        assert home in MODULES
+        known = {name for name in MODULES for m in inside(name) if f"{m}.".startswith(f"{home}.")}
+        assert {name for name in known if not f"{name}.".startswith(f"{home}.")} == set()
 
 
 @pytest.mark.parametrize("name", sorted(set(MODULES) - {"lbgap.__main__"}))

@@ -174,6 +174,21 @@ def test_status_counts_its_records(home):
     }
 
 
+def test_a_package_is_a_paper_too(home, tmp_path):
+    """The same paper in two files of a folder, its facts beside the folder: the same jobs, under the same records."""
+    package = tmp_path / "papers" / "toy"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("from lbgap.papers.toy.whole import PROFILES, PaperSettings, study\n")
+    (package / "whole.py").write_text(MODULE.replace("Path(__file__)", "Path(__file__).parent"))
+    package.with_suffix(".yaml").write_text(FACTS)
+    as_module, as_package = (
+        python(folder, "-W", "error", "-m", "lbgap", "status", "toy", "--json", "--results", str(home / "results"))
+        for folder in (home, tmp_path)
+    )
+    assert as_package.returncode == 0, as_package.stderr
+    assert json.loads(as_package.stdout) == json.loads(as_module.stdout) != []
+
+
 def test_verdicts_judge_its_claim_beside_those_of_the_other_papers(home):
     done = python(home, "-W", "error", "-m", "lbgap", "verdicts", "--json")
     assert done.returncode == 0, done.stderr

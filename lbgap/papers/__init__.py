@@ -1,4 +1,4 @@
-"""The papers: one module and one YAML file each, discovered here and in the folder named by ``LBGAP_PAPERS``."""
+"""The papers: a module or package and a YAML file each, discovered here and in the folder named by ``LBGAP_PAPERS``."""
 
 import importlib.util
 import sys
@@ -14,9 +14,11 @@ from lbgap.papers.paper import Paper, Settings
 
 
 def from_module(module: ModuleType) -> Paper:
-    """The paper a module describes: ``<name>.yaml`` beside it, its ``PROFILES``, ``PaperSettings`` and ``study``."""
-    facts = yaml.safe_load(Path(module.__file__).with_suffix(".yaml").read_text())
-    return Paper(Path(module.__file__).stem, facts, module.PaperSettings, module.study, module.PROFILES)
+    """The paper a module or package describes: ``<name>.yaml`` beside it, its ``PROFILES``, ``PaperSettings`` and ``study``."""
+    path = Path(module.__file__)
+    home = path.parent if path.name == "__init__.py" else path.with_suffix("")
+    facts = yaml.safe_load(home.with_suffix(".yaml").read_text())
+    return Paper(home.name, facts, module.PaperSettings, module.study, module.PROFILES)
 
 
 @lru_cache
@@ -26,7 +28,7 @@ def _discover(extra: Path | None) -> dict[str, Paper]:
         if not folder.is_dir():
             raise ValueError(f"LBGAP_PAPERS is {folder}; accepted is a folder of papers")
         for path in sorted(folder.glob("*.yaml")):
-            module = _module(path.with_suffix(".py"))
+            module = _module(path.with_suffix(""))
             found[path.stem] = from_module(module)
     return dict(sorted(found.items(), key=_age))
 
@@ -37,10 +39,11 @@ def _age(item: tuple[str, Paper]) -> tuple[str, str]:
     return paper.facts.get("citation", {}).get("arxiv", "~"), name
 
 
-def _module(path: Path) -> ModuleType:
-    name = f"lbgap.papers.{path.stem}"
+def _module(home: Path) -> ModuleType:
+    name = f"lbgap.papers.{home.name}"
     if name in sys.modules:
         return sys.modules[name]
+    path = home / "__init__.py" if home.is_dir() else home.with_suffix(".py")
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
@@ -49,7 +52,7 @@ def _module(path: Path) -> ModuleType:
 
 
 def papers() -> dict[str, Paper]:
-    """Every paper by name: a YAML file with a module beside it, here and in ``LBGAP_PAPERS``."""
+    """Every paper by name: a YAML file with a module or package beside it, here and in ``LBGAP_PAPERS``."""
     return dict(_discover(paths.extra_papers()))
 
 

@@ -8,7 +8,10 @@ import pytest
 
 from lbgap import papers, schedule
 from lbgap.data import SOURCES
-from lbgap.papers import hoffer
+from lbgap.papers.hoffer import distances
+from lbgap.papers.hoffer.choices import disagreements
+from lbgap.papers.hoffer.setups import COLUMNS, DATA, FACTS, setups_of
+from lbgap.papers.hoffer.setups import column as column_of
 from lbgap.papers.paper import Study
 from lbgap.spec import Train, job_from_json
 
@@ -57,16 +60,16 @@ def trace(run: Train, updates) -> list[tuple[float, float]]:
 
 
 def test_the_facts_are_those_of_both_tables_and_every_claim():
-    tables = hoffer.FACTS["tables"]
+    tables = FACTS["tables"]
     assert tuple(tables["table1"]["rows"]) == NETWORKS
     assert list(tables["table2"]["rows"]) == ["AlexNet 4096", "AlexNet 8192"]
-    assert list(hoffer.FACTS["claims"]) == CLAIMS
-    assert all(table["columns"] == list(hoffer.COLUMNS) for table in tables.values())
+    assert list(FACTS["claims"]) == CLAIMS
+    assert all(table["columns"] == list(COLUMNS) for table in tables.values())
 
 
 def test_every_published_number_has_its_cell_and_the_papers_profile_runs_it():
     tables = {t.name: t for t in study("paper").tables}
-    for name, facts in hoffer.FACTS["tables"].items():
+    for name, facts in FACTS["tables"].items():
         cells = {(c.row, c.column): c for c in tables[name].cells}
         for row, values in facts["rows"].items():
             for column, value in zip(facts["columns"], values, strict=True):
@@ -82,7 +85,7 @@ def test_the_regime_of_every_column_is_the_codes_at_every_boundary(row):
     """Rates and decays just before and just after each boundary, in units of each column's own epochs."""
     network = row.split()[0]
     momentum, regime = REGIMES[network]
-    n, epochs = SOURCES[hoffer.DATA[row]].n_train, EPOCHS.get(network, 200)
+    n, epochs = SOURCES[DATA[row]].n_train, EPOCHS.get(network, 200)
     large = 8192 if "8192" in row else 4096
     for column, runs in PAPER[row].items():
         batch = 128 if column == "SB" else large
@@ -134,7 +137,7 @@ def test_ghost_batches_are_of_128():
 def test_the_papers_profile_trains_whole_sets_in_float32_with_the_codes_augmentation():
     for row, columns in PAPER.items():
         for run in itertools.chain(*columns.values()):
-            assert (run.data.name, run.data.n_train, run.data.augment) == (hoffer.DATA[row], None, "hoffer")
+            assert (run.data.name, run.data.n_train, run.data.augment) == (DATA[row], None, "hoffer")
             assert run.precision == "float32"
 
 
@@ -181,7 +184,7 @@ def test_the_ladder_shows_the_published_steps_beside_ours_alone():
     for network in ("F1", "C1"):
         lines = [s for s in ladder.series if s.panel == network]
         shown = [point for s in lines if s.line == "published" for point in s.read({"diverged": False})]
-        assert shown == list(enumerate(hoffer.FACTS["tables"]["table1"]["rows"][network]))
+        assert shown == list(enumerate(FACTS["tables"]["table1"]["rows"][network]))
         runs = {job for s in lines if s.line == "ours" for seed in s.jobs for job in seed}
         assert {job for s in lines if s.line == "published" for seed in s.jobs for job in seed} < runs
     for figure in study("quick").figures + study("cpu", batch_ratio=4).figures:
@@ -196,8 +199,8 @@ def test_quick_needs_nothing_but_digits():
 
 
 def test_a_variant_differs_in_what_its_name_says_alone():
-    setups = {n: hoffer._setups(papers.settings("hoffer", profile="cpu"))[n] for n in ("F1", "C1")}
-    for name, ((s, batch), (t, same)) in hoffer._variants(setups).items():
+    setups = {n: setups_of(papers.settings("hoffer", profile="cpu"))[n] for n in ("F1", "C1")}
+    for name, ((s, batch), (t, same)) in disagreements(setups).items():
         assert batch == same
         a, b = s.train(batch, 0).canonical(), t.train(batch, 0).canonical()
         differing = {k for k in a.keys() | b.keys() if a.get(k) != b.get(k)}
@@ -214,15 +217,15 @@ def test_a_variant_differs_in_what_its_name_says_alone():
             assert len(changed) == 1, name
         else:
             assert len(differing) == 1, name
-    assert len(hoffer._variants(setups)) == 11
+    assert len(disagreements(setups)) == 11
 
 
 def test_the_plateau_is_read_before_the_rate_drops():
-    s = hoffer._setups(papers.settings("hoffer", profile="cpu"))["F1"]
+    s = setups_of(papers.settings("hoffer", profile="cpu"))["F1"]
     epochs = [5, 10, 15, 20, 25]
     record = {"diverged": False, "curve": {"epoch": epochs, "test_accuracy": [50.0, 60.0, 70.0, 80.0, 90.0]}}
     for times, expected in ((1, 60.0), (2, 80.0)):
-        assert hoffer._before_the_drop(hoffer._prolonged(s, times)).read(record) == expected
+        assert distances.before_the_drop(distances.prolonged(s, times)).read(record) == expected
 
 
 def test_boundaries_that_fall_together_keep_both_their_changes():
@@ -236,25 +239,25 @@ def test_boundaries_that_fall_together_keep_both_their_changes():
 
 
 def test_walks_keep_the_initial_rate_and_differ_in_the_batch_alone():
-    s = hoffer._setups(papers.settings("hoffer", profile="cpu"))["F1"]
-    sizes = hoffer._sizes(s)
+    s = setups_of(papers.settings("hoffer", profile="cpu"))["F1"]
+    sizes = distances.batch_sizes(s)
     assert s.small in sizes and s.large in sizes
     for b in sizes:
         for corrected in (False, True):
-            of, batch = hoffer._walk("F1", s, b, corrected)
+            of, batch = distances.walked("F1", s, b, corrected)
             run = of.train(batch, 0)
             assert (run.batch_size, run.phases, run.layers) == (b, (), True)
-            assert run.epochs == hoffer.WALK_EPOCHS["F1"]
+            assert run.epochs == distances.WALK_EPOCHS["F1"]
             factor = math.sqrt(b / s.small) if corrected else 1.0
             assert run.optimizer.learning_rate == pytest.approx(s.optimizer.learning_rate * factor)
             assert run.ghost_batch_size == (s.ghosts if corrected and b > s.small else None)
 
 
 def test_a_prolonged_phase_moves_all_that_follows():
-    s = hoffer._setups(papers.settings("hoffer", profile="cpu"))["F1"]
-    first = hoffer.column(s, "SB")[0].train("SB", 0)
-    for times in hoffer.LONGER:
-        of, batch = hoffer._prolonged(s, times)
+    s = setups_of(papers.settings("hoffer", profile="cpu"))["F1"]
+    first = column_of(s, "SB")[0].train("SB", 0)
+    for times in distances.LONGER:
+        of, batch = distances.prolonged(s, times)
         run = of.train(batch, 0)
         more = (times - 1) * first.phases[0].update
         assert run.updates - first.updates == more

@@ -8,7 +8,7 @@ import pytest
 
 from lbgap import papers
 from lbgap.data import SOURCES
-from lbgap.papers import keskar
+from lbgap.papers.keskar.setups import FACTS, ROBUST, VARIANTS
 from lbgap.papers.paper import Study
 from lbgap.spec import Measure, Train, job_from_json
 from lbgap.stats import Difference, Equivalence, Ratio
@@ -55,7 +55,7 @@ def test_published_tables_are_well_formed(name):
 
 
 def test_percentages_lie_between_0_and_100():
-    for table in keskar.FACTS["tables"].values():
+    for table in FACTS["tables"].values():
         for row in table["rows"].values():
             for column, (mean, _) in zip(table["columns"], row, strict=True):
                 assert mean > 0
@@ -63,15 +63,15 @@ def test_percentages_lie_between_0_and_100():
 
 
 def test_the_facts_are_those_of_every_table_and_claim_of_the_paper():
-    assert tuple(keskar.FACTS["tables"]) == TABLES
+    assert tuple(FACTS["tables"]) == TABLES
     for name in ("table2", "table3", "table4", "table7"):
-        assert tuple(keskar.FACTS["tables"][name]["rows"]) == NETWORKS
-    assert list(keskar.FACTS["tables"]["table6"]["rows"]) == ["C1", "C2", "C3", "C4"]
-    assert list(keskar.FACTS["claims"]) == CLAIMS
+        assert tuple(FACTS["tables"][name]["rows"]) == NETWORKS
+    assert list(FACTS["tables"]["table6"]["rows"]) == ["C1", "C2", "C3", "C4"]
+    assert list(FACTS["claims"]) == CLAIMS
 
 
 def test_table_7_repeats_the_baseline_of_table_2():
-    two, seven = (keskar.FACTS["tables"][t] for t in ("table2", "table7"))
+    two, seven = (FACTS["tables"][t] for t in ("table2", "table7"))
     at = two["columns"].index("test_SB"), seven["columns"].index("test_SB")
     for network in NETWORKS:
         assert two["rows"][network][at[0]][0] == seven["rows"][network][at[1]][0]
@@ -84,7 +84,7 @@ def test_table_7_repeats_the_baseline_of_table_2():
 def test_every_published_number_has_its_cell(profile):
     tables = {table.name: table for table in study(profile).tables}
     for name in TABLES:
-        facts, table = keskar.FACTS["tables"][name], tables[name]
+        facts, table = FACTS["tables"][name], tables[name]
         assert table.number == int(name.removeprefix("table"))
         cells = {(cell.row, cell.column): cell for cell in table.cells}
         assert len(cells) == len(table.cells)
@@ -101,7 +101,7 @@ def test_every_claim_is_judged_or_says_why_not(profile):
     claims = study(profile).claims
     assert [claim.id for claim in claims] == CLAIMS
     for claim in claims:
-        assert claim.text == keskar.FACTS["claims"][claim.id]
+        assert claim.text == FACTS["claims"][claim.id]
         assert bool(claim.settings) != bool(claim.reason)
         assert len({setting.label for setting in claim.settings}) == len(claim.settings)
         for setting in claim.settings:
@@ -261,14 +261,14 @@ def test_robust_training_is_of_the_large_batch_on_all_of_mnist(profile):
     f1 = {run.batch_size: run for run in runs(of, ["table2/F1"]) if run.seed == 0}
     cells = {(c.row, c.column): c.quantity for t in of.tables for c in t.cells if t.name == "robust"}
     asked = {"small batch": (256, {}), "large batch": (6000, {})}
-    asked |= {f"large batch with {k} training": (6000, {"robust": r.model_dump()}) for k, r in keskar.ROBUST.items()}
+    asked |= {f"large batch with {k} training": (6000, {"robust": r.model_dump()}) for k, r in ROBUST.items()}
     assert {row for row, _ in cells} == set(asked)
     for (row, column), quantity in cells.items():
         batch_size, changed = asked[row]
         (job,) = quantity.jobs[0]
         assert changes(f1[batch_size], job.of[0].run if column.startswith("eps") else job) == changed
     (claim,) = [c for c in of.claims if c.id == "K13"]
-    for setting, robust in zip(claim.settings, keskar.ROBUST.values(), strict=True):
+    for setting, robust in zip(claim.settings, ROBUST.values(), strict=True):
         (a,), (b,) = setting.a.jobs[0], setting.b.jobs[0]
         assert (setting.rule, b) == (Difference("below", -0.25), f1[6000])
         assert changes(b, a) == {"robust": robust.model_dump()}
@@ -281,14 +281,14 @@ def test_variants_change_what_they_say_alone(profile):
     for batch in ("SB", "LB"):
         plain = cells["as it is", f"test_{batch}"]
         assert not plain.options
-        for variant, options in keskar.VARIANTS.items():
+        for variant, options in VARIANTS.items():
             run = cells[variant, f"train_{batch}"]
             assert run == cells[variant, f"test_{batch}"]
             assert changes(plain, run) == ({"options": options} if options else {})
             assert cells[variant, f"eps1e-3_{batch}"].of == (run.at(),)
     assert cells["as it is", "test_SB"].batch_size < cells["as it is", "test_LB"].batch_size
     (claim,) = [c for c in of.claims if c.id == "K14"]
-    for variant, fitted, sharper in zip(list(keskar.VARIANTS)[1:], claim.settings[::2], claim.settings[1::2], strict=True):
+    for variant, fitted, sharper in zip(list(VARIANTS)[1:], claim.settings[::2], claim.settings[1::2], strict=True):
         assert (fitted.rule, sharper.rule) == (Equivalence(2.0), Ratio(2))
         assert [q.jobs[0][0] for q in (fitted.a, fitted.b)] == [cells[variant, f"train_{b}"] for b in ("LB", "SB")]
         assert [q.jobs[0][0] for q in (sharper.a, sharper.b)] == [cells[variant, f"eps1e-3_{b}"] for b in ("LB", "SB")]

@@ -1,0 +1,140 @@
+"""Figures: training curves, distance, parametric plots, and Figs 4 to 6 (batch size, warm start, along training)."""
+
+import numpy as np
+
+from lbgap.papers.keskar.setups import BATCHES, EPSILONS, Setups
+from lbgap.papers.paper import Axis, Figure, Jobs, Quantity, Series, dig
+from lbgap.papers.setup import Setup, point
+from lbgap.spec import Measure, Train
+
+EPOCHS = (1, 2, 5, 10, 20, 50, 100)  # Figs 5 and 6
+
+
+def curves(setups: Setups) -> Figure:
+    """Training loss and test accuracy by epoch."""
+    panels, series = [], []
+    for n, s in setups.items():
+        panels += [
+            Axis(f"{n}, training loss", "epoch", "cross entropy (nats)", log_y=True),
+            Axis(f"{n}, test accuracy", "epoch", "percent"),
+        ]
+        for b in BATCHES:
+            series += [s.curve(panels[-2].name, b, "train_loss"), s.curve(panels[-1].name, b, "test_accuracy")]
+    return Figure("curves", "Training curves", tuple(panels), tuple(series))
+
+
+def distance(setups: Setups) -> Figure:
+    """Distance from the start by update, small and large batch."""
+    panels = tuple(Axis(n, "update", "distance from the start", log_x=True, log_y=True) for n in setups)
+    return Figure(
+        "distance",
+        "Distance from the starting point",
+        panels,
+        tuple(s.travelled(n, b) for n, s in setups.items() for b in BATCHES),
+    )
+
+
+SHAPES = ("linear", "curvilinear")
+
+
+def path(setup: Setup, shape: str) -> Jobs:
+    """The measurement along one path from each seed's small-batch solution to its large-batch solution."""
+    return setup.each(
+        lambda seed: Measure(
+            kind="path", arguments={"shape": shape}, of=(setup.train("SB", seed).at(), setup.train("LB", seed).at())
+        )
+    )
+
+
+def paths(setups: Setups) -> Figure:
+    """Parametric plots (2.2.1 and appendix D)."""
+    panels, series = [], []
+    for n, s in setups.items():
+        for shape in SHAPES:
+            panels.append(Axis(f"{n}, {shape}", "alpha (0: SB, 1: LB)", "cross entropy (nats)", log_y=True))
+            series += [
+                Series(
+                    panels[-1].name,
+                    split,
+                    path(s, shape),
+                    lambda r, k=f"{split}_loss": zip(r.get("alpha", ()), r.get(k, ()), strict=True),
+                )
+                for split in ("train", "test")
+            ]
+    return Figure("paths", "Parametric plots", tuple(panels), tuple(series))
+
+
+def batch_sizes(setup: Setup) -> list[int]:
+    """Batch sizes of Fig. 4: log-spaced, from the small batch to about where F2's and C1's axes end."""
+    if setup.data.n_train:
+        return [26, 60, 150, 300, 600, 1500, 6000]
+    most = {"keskar.F2": 72_132, "keskar.C1": 5_000}[setup.model]
+    return sorted({round(b) for b in np.geomspace(setup.small, most, 8)})
+
+
+def _two_panels(network: str, x: str) -> tuple[Axis, Axis]:
+    return (
+        Axis(f"{network}, test accuracy", x, "percent", log_x=True),
+        Axis(f"{network}, sharpness", x, "metric 2.1", log_x=True, log_y=True),
+    )
+
+
+def batch_sweep(setups: Setups) -> Figure:
+    """Fig. 4: accuracy and sharpness by batch size."""
+    panels, series = [], []
+    for n, s in setups.items():
+        accuracy, sharpness = _two_panels(n, "batch size")
+        panels += [accuracy, sharpness]
+        for b in batch_sizes(s):
+            series.append(point(accuracy.name, "test accuracy", b, s.accuracy(b)))
+            series += [point(sharpness.name, f"epsilon {e:g}", b, s.sharp(b, e)) for e in EPSILONS.values()]
+    return Figure("batch_sweep", "Accuracy and sharpness against batch size", tuple(panels), tuple(series))
+
+
+def epochs_shown(setup: Setup) -> list[int]:
+    """The epochs of Figs 5 and 6 that a setup has."""
+    return [e for e in EPOCHS if e <= setup.epochs]
+
+
+def sharpness_after(setup: Setup, batch: str, epoch: int) -> Jobs:
+    """Sharpness of each seed's run after an epoch."""
+    return setup.each(lambda seed: setup.sharpness(setup.train(batch, seed), epoch=epoch))
+
+
+def along(setups: Setups) -> Figure:
+    """Fig. 6: sharpness against loss, at some epochs of training."""
+    panels = tuple(Axis(n, "training loss", "metric 2.1, epsilon 1e-3", log_x=True, log_y=True) for n in setups)
+    series = tuple(
+        Series(n, b, sharpness_after(s, b, e), lambda r: [(r["loss"], r["value"])] if "value" in r else [])
+        for n, s in setups.items()
+        for b in BATCHES
+        for e in epochs_shown(s)
+    )
+    return Figure("along", "Sharpness against loss along training", panels, series, mark="point")
+
+
+def _warm(setup: Setup, seed: int, epoch: int) -> Train:
+    """A large-batch run that starts from the small batch's weights after ``epoch`` epochs."""
+    return setup.train("LB", seed, start=setup.train("SB", seed).at(epoch))
+
+
+def warm_started(setup: Setup, epoch: int) -> tuple[Quantity, Quantity]:
+    """Test accuracy and sharpness of the warm-started run."""
+    return (
+        Quantity(setup.each(lambda seed: _warm(setup, seed, epoch)), dig("final.test.batch.accuracy")),
+        Quantity(setup.each(lambda seed: setup.sharpness(_warm(setup, seed, epoch))), dig("value")),
+    )
+
+
+def warm_start(setups: Setups) -> Figure:
+    """Fig. 5: accuracy and sharpness by the epoch of the small batch that the large one starts from."""
+    panels, series = [], []
+    for n, s in setups.items():
+        both = _two_panels(n, "SB epochs before the switch")
+        panels += both
+        for e in epochs_shown(s):
+            series += [
+                point(axis.name, "LB from the SB iterate", e, quantity)
+                for axis, quantity in zip(both, warm_started(s, e), strict=True)
+            ]
+    return Figure("warm_start", "Large batch from small-batch iterates", tuple(panels), tuple(series))

@@ -1,0 +1,108 @@
+"""Tables 2, 3, 4, 6 and 7, and our own: the sensitivity of sharpness, robust training, F1 with one thing changed."""
+
+import math
+
+from lbgap.papers.keskar.setups import BATCHES, EPSILONS, FACTS, ROBUST, VARIANTS, Setups, augment, conserve, robustly, vary
+from lbgap.papers.paper import Cell, Quantity, Table, dig, side_by_side
+from lbgap.papers.setup import Setup, published_table
+
+
+def accuracies(setups: Setups) -> Table:
+    """Table 2, with running statistics beside it."""
+    columns = {f"{split}_{b}": lambda s, b=b, split=split: s.accuracy(b, split) for split in ("train", "test") for b in BATCHES}
+    columns |= {f"test_{b} running": lambda s, b=b: s.accuracy(b, "test", "running") for b in BATCHES}
+    return published_table(FACTS, "table2", setups, columns)
+
+
+def sharpnesses(setups: Setups, readings: tuple[str, ...]) -> list[Table]:
+    """Tables 3 (full space) and 4 (random subspace), in each of the readings of batch norm."""
+    return [
+        published_table(
+            FACTS,
+            name,
+            setups,
+            {
+                f"{label}_{b}{'' if reading == 'batch' else ' ' + reading}": lambda s, b=b, e=e, r=reading, space=space: (
+                    s.sharp(b, e, space=space, batch_norm=r)
+                )
+                for reading in readings
+                for label, e in EPSILONS.items()
+                for b in BATCHES
+            },
+        )
+        for name, space in (("table3", "full"), ("table4", "random"))
+    ]
+
+
+def augmented(setups: Setups) -> Table:
+    """Table 6."""
+    columns = {f"test_{b}": lambda s, b=b: augment(s).accuracy(b) for b in BATCHES}
+    columns |= {f"{label}_LB": lambda s, e=e: augment(s).sharp("LB", e) for label, e in EPSILONS.items()}
+    return published_table(FACTS, "table6", {n: s for n, s in setups.items() if n.startswith("C")}, columns)
+
+
+def conservative(setups: Setups) -> Table:
+    """Table 7."""
+    columns = {"test_SB": lambda s: s.accuracy("SB"), "test_LB": lambda s: conserve(s).accuracy("LB")}
+    columns |= {f"{label}_LB": lambda s, e=e: conserve(s).sharp("LB", e) for label, e in EPSILONS.items()}
+    return published_table(FACTS, "table7", setups, columns)
+
+
+def robust(setup: Setup) -> Table:
+    """The large batch under adversarial and stability training, beside both batches as they are (E.3)."""
+    rows = {"small batch": (setup, "SB"), "large batch": (setup, "LB")}
+    rows |= {f"large batch with {kind} training": (robustly(setup, kind), "LB") for kind in ROBUST}
+    cells = []
+    for row, (s, batch) in rows.items():
+        columns = {split: s.accuracy(batch, split) for split in ("train", "test")}
+        columns |= {label: s.sharp(batch, e) for label, e in EPSILONS.items()}
+        cells += [Cell(row, column, None, quantity, s.words) for column, quantity in columns.items()]
+    return Table("robust", "Adversarial and stability training of F1", "percent; metric 2.1", tuple(cells))
+
+
+def variants(setup: Setup) -> Table:
+    """F1 with another activation, without batch norm, with dropout, with fewer layers: is the large batch sharper?"""
+    cells = []
+    for row in VARIANTS:
+        s = vary(setup, row)
+        columns = {f"{split}_{b}": s.accuracy(b, split) for split in ("train", "test") for b in BATCHES}
+        columns |= {f"eps1e-3_{b}": s.sharp(b) for b in BATCHES}
+        cells += [Cell(row, column, None, quantity, s.words) for column, quantity in columns.items()]
+    return Table("variants", "F1 with one thing changed", "percent; metric 2.1, epsilon 1e-3", tuple(cells))
+
+
+RULERS: dict[str, dict] = {
+    "as in Table 3": {},
+    "start: random in the box": {"start": "random"},
+    "tolerances: SciPy's defaults": {"tolerance": "scipy"},
+    "objective unscaled": {"scaling": 1.0},
+    "objective unscaled, SciPy's tolerances": {"scaling": 1.0, "tolerance": "scipy"},
+    "objective x 100": {"scaling": 100.0},
+    "objective x 10,000": {"scaling": 10_000.0},
+    "100 iterations": {"iterations": 100},
+    "batch norm: running statistics": {"batch_norm": "running"},
+    "batch norm: re-estimated": {"batch_norm": "reestimated"},
+    "after 20 epochs": {"epoch": 20},
+    "as in Table 4 (entries N(0, 1/p))": {"space": "random"},
+    "subspace: columns of norm 1": {"space": "random", "subspace_scale": "unit"},
+    "subspace: entries N(0, 1)": {"space": "random", "subspace_scale": "standard"},
+}
+
+
+def ruler(setup: Setup) -> Table:
+    """How much of sharpness is the ruler: one factor at a time, on seed 0's SB and LB solutions, epsilon 1e-3."""
+    one = setup.changed(seeds=1)
+    rows = [(label, one, arguments) for label, arguments in RULERS.items()]
+    rows.insert(11, ("network without batch norm", one.changed(options={"batch_norm": False}), {}))
+    cells = []
+    for label, of, arguments in rows:
+        small, large = (of.sharp(b, **arguments) for b in BATCHES)
+        ratio = Quantity(side_by_side(large.jobs, small.jobs), sharpness_ratio)
+        cells += [Cell(label, c, None, q, of.words) for c, q in (("SB", small), ("LB", large), ("LB / SB", ratio))]
+    return Table("ruler", "The same two solutions under different rulers", "metric 2.1, epsilon 1e-3", tuple(cells))
+
+
+def sharpness_ratio(large: dict, small: dict) -> float:
+    """LB over SB, from the records of two measurements; undefined where neither rises."""
+    a, b = dig("value")(large), dig("value")(small)
+    return a / b if b > 0 else math.inf if a > 0 else math.nan  # 0 / 0: shown as undefined

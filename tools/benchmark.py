@@ -5,8 +5,8 @@ Both sides of a ratio are timed in turn, so that what else the machine does fall
 
 from __future__ import annotations
 
-import ctypes
 import json
+import multiprocessing
 import platform
 import statistics
 import time
@@ -112,35 +112,47 @@ def layout(device: str) -> list[dict]:
 
 
 def memory(device: str) -> list[dict]:
-    """Evaluating C1 in chunks of 5000, and an update's pass at batch 250, with freed memory kept against given back."""
+    """Evaluating C1 in chunks of 5000, and a pass at batch 250, with freed memory kept against given back.
+
+    In a process each, because what one has kept cannot be given back altogether.
+    """
     if device != "cpu" or platform.libc_ver()[0] != "glibc":
         return []
-    mallopt = ctypes.CDLL(jobs.GLIBC).mallopt
+    context = multiprocessing.get_context("spawn")
+    pipes = [context.Pipe() for _ in range(2)]
+    processes = [context.Process(target=_passes, args=(pipes[i][1], keep), daemon=True) for i, keep in enumerate((True, False))]
+    for process in processes:
+        process.start()
+
+    def order(end, which: str) -> None:
+        end.send(which)
+        end.recv()
+
+    out = [
+        ratio("memory", f"{what}, freed memory kept", "given back", *(partial(order, here, which) for here, _ in pipes))
+        for which, what in (("evaluate", "C1 evaluated 5000 at a time"), ("train", "C1 in float32, batch 250"))
+    ]
+    for process in processes:
+        process.terminate()
+    return out
+
+
+def _passes(orders, keep: bool) -> None:
+    """Evaluate or train whenever told to, in a process that keeps freed memory or not."""
+    torch.set_num_threads(1)
+    if keep:
+        jobs.keep_freed_memory()
     model = models.build("keskar.C1", (3, 32, 32), 10)
     model.to(memory_format=models.memory_format(model))
     x = torch.rand(CHUNK, 3, 32, 32)
-
-    def evaluate() -> None:
-        with torch.no_grad(), batch_norm_reading(model, "batch"):
-            model(x)
-
-    def given_back(run: Callable[[], None]) -> None:
-        mallopt(jobs.M_MMAP_MAX, 65536)  # glibc's defaults
-        mallopt(jobs.M_TRIM_THRESHOLD, 2**17)
-        run()
-
-    def kept(run: Callable[[], None]) -> None:
-        jobs.keep_freed_memory()
-        run()
-
-    out = []
-    for what, run in (
-        ("C1 evaluated 5000 at a time, freed memory kept", evaluate),
-        ("C1 in float32, batch 250, freed memory kept", forward_backward(model, x[:250].clone().requires_grad_())),
-    ):
-        out.append(ratio("memory", what, "given back", *(partial(how, run) for how in (kept, given_back))))
-    jobs.keep_freed_memory()
-    return out
+    train = forward_backward(model, x[:250].clone().requires_grad_())
+    while True:
+        if orders.recv() == "train":
+            train()
+        else:
+            with torch.no_grad(), batch_norm_reading(model, "batch"):
+                model(x)
+        orders.send(True)
 
 
 def main() -> None:

@@ -294,6 +294,49 @@ def test_variants_change_what_they_say_alone(profile):
         assert [q.jobs[0][0] for q in (sharper.a, sharper.b)] == [cells[variant, f"eps1e-3_{b}"] for b in ("LB", "SB")]
 
 
+# ---------------------------------------------------------------- what the rules leave out
+
+
+def ended(curve: list[float]) -> dict:
+    """As much of a run's record as its test curve."""
+    return {"diverged": False, "curve": {"test_accuracy": curve}, "final": {"test": {"batch": {"accuracy": curve[-1]}}}}
+
+
+def test_peaks_are_the_best_of_the_curve_against_its_last_point():
+    cells = {c.column: c.quantity for t in study("cpu").tables if t.name == "peaks" for c in t.cells if c.row == "C1"}
+    small, large = ended([10.0, 31.0, 30.0]), ended([20.0, 28.0, 24.0])
+    shown = {
+        column: quantity.read(*(small if job.batch_size == 13 else large for job in quantity.jobs[0]))
+        for column, quantity in cells.items()
+    }
+    assert shown == {
+        "SB, peak - last": 1.0,
+        "LB, peak - last": 4.0,
+        "LB's peak - SB's last": -2.0,
+        "LB's peak - SB's peak": -3.0,
+    }
+
+
+def test_the_box_is_shown_in_the_parts_that_the_rule_reads():
+    of = study("cpu")
+    parts = {"steepest 5% of the weights": "steep", "the other 95%": "rest", "random corners": "random"}
+    record = {"largest": 4.0, "steep": 1.0, "rest": 2.0, "random": 0.5}
+    cells = {(c.row, c.column): c.quantity for t in of.tables if t.name == "directions" for c in t.cells}
+    assert set(cells) == {(n, column) for n in ("F1", "C1", "C3") for column in parts}
+    assert [cells["C3", column].read(record) for column in parts] == [25.0, 50.0, 12.5]
+    assert math.isnan(cells["C3", "the other 95%"].read(record | {"largest": 0.0}))
+    assert set(of.jobs(["directions"])) == set(of.jobs(["K6"]))
+
+
+def test_the_remedies_stand_beside_plain_training():
+    """Of what Tables 2, 3, 6 and 7 have, and the small batch's sharpness with augmentation besides."""
+    of = study("cpu")
+    shown = {job for job in of.jobs(["treated"]) if job not in of.jobs(["table2", "table3", "table6", "table7"])}
+    augmented = {run.at() for run in runs(of, ["table6"]) if run.batch_size == 13}
+    assert {weights for job in shown for weights in job.of} == augmented
+    assert {job.arguments["epsilon"] for job in shown} == {1e-3}
+
+
 def test_a_path_joins_a_small_and_a_large_batch_run_of_one_seed():
     for profile in ("cpu", "paper"):
         paths = [job for job in study(profile).jobs(["K3"]) if job.kind == "path"]

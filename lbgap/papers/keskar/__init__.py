@@ -33,12 +33,12 @@ def study(settings: PaperSettings) -> Study:
             tuple(drawn),
             claims_on(setups, only=("K1", "K4", "K5", "K9")),
         )
-    shown += tables.sharpnesses(setups, ("batch", "running"))
+    shown += [*tables.sharpnesses(setups, ("batch", "running")), tables.peaks(setups), tables.directions(setups)]
     drawn.append(figures.paths(setups))
     if settings.own:  # another batch, rate or budget: what the paper varies further does not apply
         return Study("keskar", settings.profile, tuple(shown), tuple(drawn), claims_on(setups))
     along, treated = along_setups(settings, setups), treated_setups(settings, setups)
-    shown += [tables.augmented(treated), tables.conservative(treated)]
+    shown += [tables.augmented(treated), tables.conservative(treated), tables.treated(treated)]
     if "F1" in setups:
         shown += [tables.ruler(setups["F1"]), tables.robust(setups["F1"]), tables.variants((setups | along)["F1"])]
     drawn += [figures.batch_sweep(along), figures.along(along), figures.warm_start(along)]

@@ -1,14 +1,12 @@
 """Claims K1 to K14: each rule fixed in a commit before the records that it judges."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 from lbgap.papers.keskar.figures import SHAPES, batch_sizes, epochs_shown, path, sharpness_after, warm_started
 from lbgap.papers.keskar.setups import EPSILONS, FACTS, ROBUST, VARIANTS, Setups, augment, conserve, robustly, vary
-from lbgap.papers.keskar.tables import sharpness_ratio
+from lbgap.papers.keskar.tables import share_of_the_rise, sharpness_ratio
 from lbgap.papers.paper import Claim, Quantity, Setting, claims, dig, side_by_side
 from lbgap.papers.setup import Setup
-from lbgap.spec import Measure
 from lbgap.stats import Difference, Equivalence, Ratio, Trend, rank_correlation
 
 NOTES = {
@@ -46,15 +44,14 @@ def _on_solutions(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
         for e in EPSILONS.values():
             large, small = (s.sharp(b, e, space=space) for b in ("LB", "SB"))
             yield claim, Setting(f"{n}, epsilon {e:g}: LB / SB", Ratio(10), large, small)
-    jobs = s.each(lambda seed: Measure(kind="directions", arguments={"epsilon": 1e-3}, of=(s.train("LB", seed).at(),)))
     # "flat in most directions": a random corner of the box rises by less than a tenth of the most; "about 5% of the
     # dimensions": those coordinates of the maximiser alone make more than half of the rise
     for label, part, side, share in (
         ("random corner / largest rise, minus 0.1", "random", "below", 0.1),
         ("steepest 5% / largest rise, minus 0.5", "steep", "above", 0.5),
     ):
-        of_the_rise = Quantity(jobs, lambda r, part=part: r[part] / r["largest"] if r["largest"] > 0 else math.nan)
-        bound = Quantity(jobs, lambda r, share=share: share)
+        of_the_rise = share_of_the_rise(s, part)
+        bound = Quantity(of_the_rise.jobs, lambda r, share=share: share)
         yield "K6", Setting(f"{n}: LB, {label}", Difference(side), of_the_rise, bound)
     yield "K9", Setting(f"{n}: distance, SB / LB", Ratio(3), s.distance("SB"), s.distance("LB"))
 

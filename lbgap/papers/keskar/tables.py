@@ -1,10 +1,11 @@
-"""Tables 2, 3, 4, 6 and 7, and our own: the sensitivity of sharpness, robust training, F1 with one thing changed."""
+"""Tables 2, 3, 4, 6 and 7, and our own, which show what the claims' rules do not."""
 
 import math
 
 from lbgap.papers.keskar.setups import BATCHES, EPSILONS, FACTS, ROBUST, VARIANTS, Setups, augment, conserve, robustly, vary
-from lbgap.papers.paper import Cell, Quantity, Table, dig, side_by_side
+from lbgap.papers.paper import Cell, Jobs, Quantity, Table, dig, side_by_side
 from lbgap.papers.setup import Setup, published_table
+from lbgap.spec import Measure
 
 
 def accuracies(setups: Setups) -> Table:
@@ -46,6 +47,66 @@ def conservative(setups: Setups) -> Table:
     columns = {"test_SB": lambda s: s.accuracy("SB"), "test_LB": lambda s: conserve(s).accuracy("LB")}
     columns |= {f"{label}_LB": lambda s, e=e: conserve(s).sharp("LB", e) for label, e in EPSILONS.items()}
     return published_table(FACTS, "table7", setups, columns)
+
+
+def peaks(setups: Setups) -> Table:
+    """How far the test curve has come down from its best recorded epoch, and LB's best against SB's (K2)."""
+    cells = []
+    for n, s in setups.items():
+        best = {b: s.peak_test_accuracy(b) for b in BATCHES}
+        columns = {f"{b}, peak - last": difference(best[b], s.accuracy(b)) for b in BATCHES}
+        columns |= {
+            f"LB's peak - SB's {end}": difference(best["LB"], q)
+            for end, q in (("last", s.accuracy("SB")), ("peak", best["SB"]))
+        }
+        cells += [Cell(n, column, None, quantity, s.words) for column, quantity in columns.items()]
+    return Table("peaks", "The best recorded epoch against the last", "points of test accuracy", tuple(cells))
+
+
+def box_of(setup: Setup) -> Jobs:
+    """The measurement of parts of the box around LB's solutions (K6)."""
+    return setup.each(lambda seed: Measure(kind="directions", arguments={"epsilon": 1e-3}, of=(setup.train("LB", seed).at(),)))
+
+
+def share_of_the_rise(setup: Setup, part: str) -> Quantity:
+    """What a part of the box makes of the largest rise found in it, as a fraction; undefined where nothing rises."""
+    return Quantity(box_of(setup), lambda r: r[part] / r["largest"] if r["largest"] > 0 else math.nan)
+
+
+PARTS = {"steepest 5% of the weights": "steep", "the other 95%": "rest", "random corners": "random"}
+
+
+def directions(setups: Setups) -> Table:
+    """The rise of the loss in parts of the box, as percent of the largest rise (K6)."""
+    cells = []
+    for n, s in setups.items():
+        for column, part in PARTS.items():
+            share = share_of_the_rise(s, part)
+            percent = Quantity(share.jobs, lambda r, read=share.read: 100 * read(r))
+            cells.append(Cell(n, column, None, percent, s.words))
+    title = "LB: the rise of the loss in parts of the box"
+    return Table("directions", title, "percent of the largest rise, epsilon 1e-3", tuple(cells))
+
+
+def treated(setups: Setups) -> Table:
+    """Plain, augmented and conservative training side by side: fit, test and sharpness (K11, K12)."""
+    cells = []
+    for n, s in setups.items():
+        if not n.startswith("C"):  # the others are not augmented
+            continue
+        rows = {f"{n}, {b}{label}": (of, b) for label, of in (("", s), (", augmented", augment(s))) for b in BATCHES}
+        rows[f"{n}, LB, conservative"] = conserve(s), "LB"
+        for row, (of, b) in rows.items():
+            columns = {split: of.accuracy(b, split) for split in ("train", "test")}
+            columns["training loss"] = of.of_runs(b, dig("final.train.batch.loss"))
+            columns["eps1e-3"] = of.sharp(b)
+            cells += [Cell(row, column, None, quantity, s.words) for column, quantity in columns.items()]
+    return Table("treated", "The two remedies beside plain training", "percent; nats; metric 2.1", tuple(cells))
+
+
+def difference(a: Quantity, b: Quantity) -> Quantity:
+    """a - b for each seed, each read from one record."""
+    return Quantity(side_by_side(a.jobs, b.jobs), lambda of_a, of_b: a.read(of_a) - b.read(of_b))
 
 
 def robust(setup: Setup) -> Table:

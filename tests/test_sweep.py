@@ -335,7 +335,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from test_sweep import die, study, stuck
-from lbgap import sweep, train
+from lbgap import sweep
 from lbgap.jobs import Cache
 from lbgap.records import Store
 folder, workers, how, at = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])

@@ -120,7 +120,10 @@ def memory(device: str) -> list[dict]:
         return []
     context = multiprocessing.get_context("spawn")
     pipes = [context.Pipe() for _ in range(2)]
-    processes = [context.Process(target=_passes, args=(pipes[i][1], keep), daemon=True) for i, keep in enumerate((True, False))]
+    processes = [
+        context.Process(target=_passes, args=(there, keep), daemon=True)
+        for (_, there), keep in zip(pipes, (True, False), strict=True)
+    ]
     for process in processes:
         process.start()
 

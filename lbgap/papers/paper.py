@@ -39,6 +39,11 @@ class Quantity:
     reads_diverged: bool = False
 
 
+def difference(a: Quantity, b: Quantity) -> Quantity:
+    """a - b for each seed, each read from one record."""
+    return Quantity(side_by_side(a.jobs, b.jobs), lambda of_a, of_b: a.read(of_a) - b.read(of_b))
+
+
 def best_on_the_others(choices: Sequence[Quantity]) -> Quantity:
     """Each seed's number under that choice whose mean over the other seeds is highest.
 

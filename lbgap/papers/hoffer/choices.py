@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 from lbgap.papers.hoffer.setups import COLUMNS, Column, Setups, accuracy, column
-from lbgap.papers.paper import Cell, Quantity, Table, best_on_the_others, network_of, side_by_side
+from lbgap.papers.paper import Cell, Table, best_on_the_others, difference, network_of
 from lbgap.papers.setup import Setup
 
 
@@ -43,10 +43,9 @@ def released(setups: Setups) -> Table:
     cells = []
     for row, (chosen, varied) in disagreements(setups).items():
         one, other = accuracy(chosen), accuracy(varied)
-        both = Quantity(side_by_side(one.jobs, other.jobs), lambda a, b, read=one.read: read(b) - read(a))
         cells += [
             Cell(row, c, None, q, setups[network_of(row)].words)
-            for c, q in (("as chosen", one), ("as varied", other), ("difference", both))
+            for c, q in (("as chosen", one), ("as varied", other), ("difference", difference(other, one)))
         ]
     title = "The code, the text and our own choices: one thing varied at a time"
     return Table("released", title, "validation accuracy, percent", tuple(cells))

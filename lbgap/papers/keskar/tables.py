@@ -3,7 +3,7 @@
 import math
 
 from lbgap.papers.keskar.setups import BATCHES, EPSILONS, FACTS, ROBUST, VARIANTS, Setups, augment, conserve, robustly, vary
-from lbgap.papers.paper import Cell, Jobs, Quantity, Table, dig, side_by_side
+from lbgap.papers.paper import Cell, Jobs, Quantity, Table, difference, dig, side_by_side
 from lbgap.papers.setup import Setup, published_table
 from lbgap.spec import Measure
 
@@ -102,11 +102,6 @@ def treated(setups: Setups) -> Table:
             columns["eps1e-3"] = of.sharp(b)
             cells += [Cell(row, column, None, quantity, s.words) for column, quantity in columns.items()]
     return Table("treated", "The two remedies beside plain training", "percent; nats; metric 2.1", tuple(cells))
-
-
-def difference(a: Quantity, b: Quantity) -> Quantity:
-    """a - b for each seed, each read from one record."""
-    return Quantity(side_by_side(a.jobs, b.jobs), lambda of_a, of_b: a.read(of_a) - b.read(of_b))
 
 
 def robust(setup: Setup) -> Table:

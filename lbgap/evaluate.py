@@ -57,11 +57,17 @@ def batch_norm_reading(model: nn.Module, reading: str, x: Tensor | None = None, 
 
 @torch.no_grad()
 def loss_and_accuracy(
-    model: nn.Module, x: Tensor, y: Tensor, batch_norm: str = "batch", chunk: int = CHUNK
+    model: nn.Module, x: Tensor, y: Tensor, batch_norm: str = "batch", chunk: int = CHUNK, estimate_on: Tensor | None = None
 ) -> tuple[float, float]:
-    """Mean cross entropy (nats) and accuracy (percent) over (x, y), in chunks, dropout off."""
+    """Mean cross entropy (nats) and accuracy (percent) over (x, y), in chunks, dropout off.
+
+    Args:
+        estimate_on: the training inputs, on which the reading "reestimated" takes its statistics.
+    Raises:
+        ValueError: unknown reading, or "reestimated" without ``estimate_on``.
+    """
     loss, correct = 0.0, 0
-    with batch_norm_reading(model, batch_norm, x, chunk):
+    with batch_norm_reading(model, batch_norm, estimate_on, chunk):
         for part, labels in zip(x.split(chunk), y.split(chunk), strict=True):
             logits = model(part).double()
             loss += float(F.cross_entropy(logits, labels, reduction="sum"))

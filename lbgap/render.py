@@ -131,12 +131,15 @@ def scroll(table: str) -> str:
 
 
 def effect(rule: Rule, e: Estimate | None) -> str:
-    """An effect with its interval: "-0.22 [-0.3, -0.1]", "× 13 [11, 15]" for ratios, "rank corr. -0.9 ..." for trends."""
+    """An effect with its interval: "-0.22 [-0.3, -0.1]", "× 13 [11, 15]" for ratios, "rank corr. -0.9 ..." for trends.
+
+    A dash where there is none, or where it is not a number.
+    """
 
     def three(value: float, sign: str = "") -> str:
         return f"{float(f'{value:.3g}'):{sign},g}"
 
-    if e is None:
+    if e is None or pd.isna(e.effect):
         return "–"
     mark = "× " if isinstance(rule, Ratio) else "rank corr. " if isinstance(rule, Trend) else ""
     mean = mark + three(e.effect, "" if isinstance(rule, Ratio) else "+")
@@ -177,8 +180,10 @@ def settings_table(judged: list[report.Judged], verdicts: bool = True) -> str:
 
     def line(j: report.Judged, label: str, rule: Rule, f: Finding) -> str:
         verdict = f"<td>{badge(f.verdict)}</td>" if verdicts else ""
+        why = f"<br><small>{html.escape(f.reason)}</small>" if f.reason else ""
         return (
-            f"<tr><th>{j.claim.id}</th><td class='text'>{html.escape(label)}</td><td>{html.escape(str(rule))}</td>{verdict}"
+            f"<tr><th>{j.claim.id}</th><td class='text'>{html.escape(label)}{why}</td>"
+            f"<td>{html.escape(str(rule))}</td>{verdict}"
             f"<td>{effect(rule, f.estimate)}</td><td>{f.estimate.n if f.estimate else 0}</td></tr>"
         )
 

@@ -31,12 +31,6 @@ def values(quantity: Quantity, store: Store) -> list[float | None]:
     return out
 
 
-def _diverged(jobs: tuple[Job, ...], store: Store) -> bool:
-    """Whether all records of a value are there and one of them is of a run that diverged."""
-    records = [store.get(job) for job in jobs]
-    return all(records) and any(r.results.get("diverged") for r in records)
-
-
 # ---------------------------------------------------------------- tables
 
 
@@ -47,9 +41,11 @@ def table_frame(table: Table, profile: str, store: Store) -> pd.DataFrame:
     """
     lines = []
     for cell in table.cells:
-        held = [v for v in values(cell.quantity, store) if v is not None] if cell.quantity else []
-        ours = np.array([v for v in held if not np.isnan(v)])
-        diverged = sum(_diverged(jobs, store) for jobs in cell.quantity.jobs) if cell.quantity else 0
+        per_seed = zip(values(cell.quantity, store), cell.quantity.jobs, strict=True) if cell.quantity else ()
+        held = [(v, jobs) for v, jobs in per_seed if v is not None]
+        ours = np.array([v for v, _ in held if not np.isnan(v)])
+        # a value may be there although one of its runs diverged, such as the best of several
+        diverged = sum(any(store.get(job).results.get("diverged") for job in jobs) for v, jobs in held if np.isnan(v))
         lines.append(
             {
                 "table": table.name,
@@ -116,7 +112,7 @@ def _committed_studies(paper: str, _: Path | None) -> tuple[Study, ...]:
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with what each of its settings says."""
+    """A claim with what each of its settings says; ``reason`` is why it is not run, or a setting gives no number."""
 
     claim: Claim
     profile: str
@@ -154,8 +150,11 @@ def judge_claim(claim: Claim, profile: str, store: Store) -> Judged:
             )
         )
     verdict = combine([f for _, f in findings], claim.needed or len(findings))
-    open_ = dict.fromkeys(s.network + (f" ({f.reason})" if f.lost else "") for s, f in findings if f.verdict == "not run")
-    reason = f"fewer than {MIN_SEEDS} seeds: {', '.join(open_)}" if verdict == "not run" else ""
+    if verdict == "not run":
+        open_ = dict.fromkeys(s.network + (f" ({f.reason})" if f.lost else "") for s, f in findings if f.verdict == "not run")
+        reason = f"fewer than {MIN_SEEDS} seeds: {', '.join(open_)}"
+    else:
+        reason = "; ".join(f"{s.label}: {f.reason}" for s, f in findings if f.estimate and not np.isfinite(f.estimate.effect))
     return Judged(claim, profile, verdict, tuple(findings), reason)
 
 
@@ -202,8 +201,9 @@ def verdict_rows(paper: str, store: Store) -> list[dict]:
             "profile": j.profile,
             **numbers(j.decisive[1] if j.decisive else None),
             "reason": j.reason,
+            "note": j.claim.note,
             "settings": [
-                {"setting": s.label, "rule": str(s.rule), "verdict": f.verdict, **numbers(f), "note": f.reason}
+                {"setting": s.label, "rule": str(s.rule), "verdict": f.verdict, **numbers(f), "reason": f.reason}
                 for s, f in j.findings
             ],
         }

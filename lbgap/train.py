@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lbgap import augment, ghost, models, robust, schedule
 from lbgap.data import Data, load
-from lbgap.evaluate import loss_and_accuracy
+from lbgap.evaluate import CHUNK, loss_and_accuracy
 from lbgap.spec import OptimizerSpec, Train
 
 # Updates at which the batch loss is recorded, so that a run can be checked by repeating its beginning.
@@ -85,11 +85,7 @@ def _train(spec, model, data, device, keep, on_weights, stop_after, losses_only)
     order = torch.Generator().manual_seed(_stream(spec.seed, "order") if spec.data_seed is None else spec.data_seed)
     transform = augment.AUGMENTATIONS.get(spec.data.augment)
     noise = torch.Generator(device).manual_seed(_stream(spec.seed, "augment"))
-    if spec.data.size % spec.batch_size == 1 % spec.batch_size and any(isinstance(m, _BatchNorm) for m in model.modules()):
-        raise ValueError(
-            f"batch_size is {spec.batch_size}; with {spec.data.size} training examples the last batch has 1, of which batch "
-            "norm has no statistics; accepted is one that leaves 0 or at least 2"
-        )
+    _refuse_a_single_example(spec, model, data)
     layout = models.memory_format(model)
     model.to(memory_format=layout)
 
@@ -173,6 +169,23 @@ def _train(spec, model, data, device, keep, on_weights, stop_after, losses_only)
         "parameters": models.count_parameters(model),
         "checksum": data.checksum,
     }
+
+
+def _refuse_a_single_example(spec: Train, model: nn.Module, data: Data) -> None:
+    """Batch norm has no statistics of one example: better said before a run than after its last update."""
+    if not any(isinstance(m, _BatchNorm) for m in model.modules()):
+        return
+    train, test = len(data.train.y), len(data.test.y)
+    for name, value, examples, size, last in (
+        ("batch_size", spec.batch_size, train, spec.batch_size, f"with {train} training examples the last batch"),
+        ("n_train", train, train, CHUNK, f"read in chunks of {CHUNK} the last"),
+        ("n_test", test, test, CHUNK, f"read in chunks of {CHUNK} the last"),
+    ):
+        if examples % size == 1 % size:
+            raise ValueError(
+                f"{name} is {value}; {last} has 1, of which batch norm has no statistics; "
+                "accepted is one that leaves 0 or at least 2"
+            )
 
 
 def _loss(spec: Train, model: nn.Module, x: Tensor, y: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:

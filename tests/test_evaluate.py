@@ -103,7 +103,7 @@ def test_reestimated_over_one_chunk_is_batch_up_to_the_unbiased_variance(xy, rng
 @pytest.mark.parametrize("reading", ["batch", "running", "reestimated"])
 def test_the_model_comes_back_as_it_was(model, xy, reading):
     before = condition(model)
-    loss_and_accuracy(model, *xy, reading, chunk=20)
+    loss_and_accuracy(model, *xy, reading, chunk=20, estimate_on=xy[0])
     assert condition(model) == before
 
 
@@ -133,7 +133,7 @@ def test_dropout_is_off_and_the_global_generator_unused(model, xy):
 def test_a_batch_norm_without_buffers_reads_the_batch(reading, rng):
     kept, none = nn.BatchNorm1d(4), nn.BatchNorm1d(4, track_running_stats=False)
     x, y = torch.randn(12, 4), torch.arange(12) % 4
-    assert loss_and_accuracy(none, x, y, reading) == loss_and_accuracy(kept, x, y, "batch")
+    assert loss_and_accuracy(none, x, y, reading, estimate_on=x) == loss_and_accuracy(kept, x, y, "batch")
 
 
 # ---------------------------------------------------------------- loss and accuracy

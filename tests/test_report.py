@@ -6,7 +6,7 @@ import math
 import pytest
 from conftest import digits_run
 
-from lbgap import cost, papers, report
+from lbgap import cost, papers, render, report
 from lbgap.papers.paper import (
     Axis,
     Cell,
@@ -20,6 +20,7 @@ from lbgap.papers.paper import (
     Settings,
     Study,
     Table,
+    best_on_the_others,
     dig,
 )
 from lbgap.records import Record, Store
@@ -157,6 +158,15 @@ def test_diverged_runs_are_counted_and_left_out_of_the_mean(store):
     line = cell(report.table_frame(toy("cpu").tables[0], "cpu", store), "a", "SB")
     assert (line["mean"], line["n"], line["diverged"]) == (93.0, 2, 2)
     assert line["std"] == pytest.approx(math.sqrt(2))
+
+
+def test_a_run_that_another_choice_leaves_behind_is_no_divergence_of_the_value(store):
+    """Two choices, five seeds; seed 0 of the second diverged, and the others keep clear of it."""
+    put(store, SMALL, [90.0, 91.0, 92.0, 93.0, 94.0])
+    put(store, LARGE, [NAN, 10.0, 10.0, 10.0, 10.0])
+    best = best_on_the_others([accuracy(SMALL), accuracy(LARGE)])
+    (line,) = report.table_frame(Table("tab", "", "", (Cell("a", "best", None, best),)), "cpu", store).to_dict("records")
+    assert (line["mean"], line["n"], line["diverged"], line["undefined"]) == (92.0, 5, 0, 0)
 
 
 def test_a_ratio_to_zero_is_infinite_and_no_divergence(store):
@@ -359,6 +369,19 @@ def test_the_ratio_is_the_geometric_mean(store):
     half = T_4 * math.log(2) * math.sqrt(2 / 4 / 5)
     assert finding.estimate.low == pytest.approx(4 * math.exp(-half), rel=1e-6)
     assert finding.estimate.high == pytest.approx(4 * math.exp(half), rel=1e-6)
+
+
+def test_a_ratio_without_a_number_says_why(store):
+    """The small batch is 0 on one seed; the claim stays open, and every place that shows it says what is amiss."""
+    put(store, SMALL, [10.0, 10.0, 0.0, 10.0, 10.0])
+    put(store, LARGE, [30.0] * 5)
+    put(store, HUGE, [20.0] * 5)
+    found = judged(store, 1)
+    (setting, finding), why = found.findings[1], "a value is not positive"
+    assert (found.verdict, finding.verdict) == ("inconclusive", "inconclusive")
+    assert found.reason.startswith(f"{setting.label}: {why}")
+    assert render.effect(setting.rule, finding.estimate) == "–"
+    assert why in render.settings_table([found])
 
 
 def test_the_papers_own_profile_decides_where_it_can(store):

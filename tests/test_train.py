@@ -10,7 +10,7 @@ from conftest import digits_run
 from torch import nn
 
 from lbgap import augment, models, train
-from lbgap.data import load
+from lbgap.data import Data, Split, load
 from lbgap.evaluate import loss_and_accuracy
 from lbgap.records import tidy
 from lbgap.spec import DataSpec, OptimizerSpec, Phase, Train
@@ -710,11 +710,20 @@ def test_augmentation_changes_what_is_trained_on():
     assert train.run(full_batch(1, data=augmented))["loss_at"] != train.run(full_batch(1))["loss_at"]
 
 
-def test_a_last_batch_of_one_is_refused_or_trained_on():
+def test_a_last_batch_of_one_is_refused():
     """1438 = 3 x 479 + 1: batch norm has no statistics of one example."""
-    try:
-        result = train.run(digits_run(479, epochs=1))
-    except ValueError as refused:
-        assert str(refused).startswith("batch_size is 479; ")
-    else:
-        assert result["updates"] == 4
+    with pytest.raises(ValueError, match="^batch_size is 479; with 1438 training examples the last batch has 1, "):
+        train.run(digits_run(479, epochs=1))
+
+
+@pytest.mark.parametrize("field, sizes", [("n_train", (5001, 20)), ("n_test", (20, 5001))])
+def test_an_evaluation_that_would_end_on_one_example_is_refused_before_the_run(monkeypatch, field, sizes):
+    """5001 = 5000 + 1."""
+    digits = train.load("digits", 20, 20)
+    ends = [Split(digits.train.x[:1].expand(n, *digits.train.x.shape[1:]), digits.train.y[:1].expand(n)) for n in sizes]
+    monkeypatch.setattr(train, "load", lambda *_: Data(*ends, digits.n_classes, digits.checksum))
+    losses = []
+    monkeypatch.setattr(train, "_loss", lambda *_: losses.append(1))
+    with pytest.raises(ValueError, match=f"^{field} is 5001; read in chunks of 5000 the last has 1, "):
+        train.run(digits_run(13, epochs=1))
+    assert not losses

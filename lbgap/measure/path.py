@@ -26,15 +26,16 @@ def path(
 
     Keskar et al. 2017, 2.2.1 (linear: alpha x_2 + (1 - alpha) x_1) and appendix D (curvilinear: sin(alpha pi/2) x_2 +
     cos(alpha pi/2) x_1). Only trainable weights are interpolated. Interpolated batch-norm buffers would belong to no
-    network on the path, so statistics are those of each batch ("batch") or re-estimated at each point.
+    network on the path, so statistics are those of each batch ("batch") or re-estimated at each point on the split "train".
 
     Args:
         model: a network of the solutions' architecture; its weights are restored.
-        splits: name -> (x, y).
+        splits: name -> (x, y); "train" among them for re-estimated statistics.
     Returns:
         ``alpha`` and, per split, ``<name>_loss`` (nats) and ``<name>_accuracy`` (percent).
     Raises:
-        ValueError: unknown shape, or "running" statistics, which no point between two solutions has.
+        ValueError: unknown shape; "running" statistics, which no point between two solutions has; re-estimated ones without
+            a split "train".
     """
     if shape not in SHAPES:
         raise ValueError(f"shape is '{shape}'; accepted are {', '.join(SHAPES)}")
@@ -42,6 +43,7 @@ def path(
         raise ValueError(f"batch_norm is '{batch_norm}'; accepted on a path are batch, reestimated")
     if points < 1:
         raise ValueError(f"points is {points}; accepted is 1 or more")
+    estimate_on = splits["train"][0] if "train" in splits else None
     # copies: a state dict shares its memory with the model it was taken from, which may be the one moved here
     first, second = ({k: v.detach().clone() for k, v in state.items()} for state in (first, second))
     before = {k: v.detach().clone() for k, v in model.state_dict().items()}
@@ -53,7 +55,7 @@ def path(
                 for name, p in model.named_parameters():
                     p.copy_(a * first[name].to(p.device) + b * second[name].to(p.device))
             for name, (x, y) in splits.items():
-                loss, accuracy = loss_and_accuracy(model, x, y, batch_norm)
+                loss, accuracy = loss_and_accuracy(model, x, y, batch_norm, estimate_on=estimate_on)
                 out.setdefault(f"{name}_loss", []).append(loss)
                 out.setdefault(f"{name}_accuracy", []).append(accuracy)
     finally:

@@ -110,9 +110,25 @@ def test_buffers_are_neither_interpolated_nor_used(ends, splits):
 def test_reestimated_statistics_are_those_of_the_weights_at_the_point(ends, splits):
     model = network()
     model.load_state_dict(ends[1])
-    expected = loss_and_accuracy(model, *splits["train"], "reestimated")
+    expected = loss_and_accuracy(model, *splits["train"], "reestimated", estimate_on=splits["train"][0])
     result = path(network(), *ends, splits, low=0, high=1, points=2, batch_norm="reestimated")
     assert at(result, 1, "train") == expected
+
+
+def test_reestimated_statistics_are_those_of_the_training_inputs_on_every_split(ends, splits):
+    """The test inputs lie elsewhere; expected by hand, with the training inputs' unbiased variance."""
+    splits["test"] = splits["test"][0] + 3, splits["test"][1]
+    result = path(network(), *ends, splits, low=0, high=1, points=2, batch_norm="reestimated")
+    w1, b1, gamma, beta, w2, b2 = (ends[1][k] for k in ("0.weight", "0.bias", "1.weight", "1.bias", "4.weight", "4.bias"))
+    train, (x, y) = splits["train"][0] @ w1.T + b1, splits["test"]
+    h = (x @ w1.T + b1 - train.mean(0)) / (train.var(0) + 1e-5).sqrt() * gamma + beta
+    expected = nn.functional.cross_entropy(h.clamp(min=0) @ w2.T + b2, y)
+    assert at(result, 1, "test")[0] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_reestimation_needs_a_split_to_take_its_statistics_from(ends, splits):
+    with pytest.raises(ValueError, match="^batch_norm is 'reestimated' without data"):
+        path(network(), *ends, {"test": splits["test"]}, points=2, batch_norm="reestimated")
 
 
 # ---------------------------------------------------------------- what comes back, and bad input

@@ -12,6 +12,8 @@ from lbgap.stats import Difference, Equivalence, Ratio, Trend, rank_correlation
 NOTES = {
     "K5": "under our scale of A, which the paper leaves open; another scale turns the sign (see the sensitivity table)",
     "K6": "read on single weights; some other subspace of that size may still hold the rise",
+    "K10": "at equal epochs, from the first on; whether the two are alike at high loss is not tested",
+    "K12": "sharpness against the small batch's at epsilon 1e-3, not against plain LB's, which is higher",
     "K13": "on F1 and on accuracy; the paper gives neither numbers nor settings",
     "K14": "on F1, under changes chosen here; on fit and sharpness alone, since plain F1 on 6,000 images shows no gap",
 }

@@ -68,7 +68,7 @@ def batch_sizes(setup: Setup) -> list[int]:
     """Batch sizes of Fig. 4: log-spaced, from the small batch to about where F2's and C1's axes end."""
     if setup.data.n_train:
         return [26, 60, 150, 300, 600, 1500, 6000]
-    most = {"keskar.F2": 72_132, "keskar.C1": 5_000}[setup.model]
+    most = {"keskar.F2": 72_133, "keskar.C1": 5_000}[setup.model]
     return sorted({round(b) for b in np.geomspace(setup.small, most, 8)})
 
 

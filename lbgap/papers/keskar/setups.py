@@ -1,5 +1,6 @@
 """What a profile trains of Keskar et al. 2017, and what the paper varies about it."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -48,7 +49,7 @@ class PaperSettings(Settings):
 
 def setups_of(settings: PaperSettings) -> Setups:
     """The networks of a profile, with a re-runner's own settings laid over them."""
-    full = {n: _setup(n, DataSpec(name=d), 256, lookup(d).n_train // 10, 100) for n, d in DATA.items()}
+    full = {n: _setup(n, DataSpec(name=d), 256, math.ceil(lookup(d).n_train / 10), 100) for n, d in DATA.items()}
     full["F1"] = full["F1"].fixing(data_seed=F1_ORDER)
     setups = {
         "quick": lambda: {

@@ -13,6 +13,7 @@ import os
 import pickle
 import sys
 import types
+import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -78,18 +79,24 @@ def load(name: str, n_train: int | None = None, n_test: int | None = None, devic
     A subset is the first ``n_train`` (``n_test``) entries of one permutation of the whole set, the same in every run.
 
     Raises:
-        ValueError: unknown name, or a subset larger than the set.
+        ValueError: unknown name, a subset larger than the set, or files that hold something else.
         DataMissing: the files are not under ``LBGAP_DATA``.
     """
-    source = lookup(name)
-    arrays = _imagenet(locate(name)) if name == "imagenet" else _raw(name, locate(name))
-    take = {"train": source.n_train if n_train is None else n_train, "test": source.n_test if n_test is None else n_test}
+    source, place = lookup(name), locate(name)
+    arrays = _imagenet(place) if name == "imagenet" else _raw(name, place)
     splits = {}
-    for split, (x, y) in (("train", arrays[:2]), ("test", arrays[2:4])):
-        if not 1 <= take[split] <= len(y):
-            raise ValueError(f"n_{split} is {take[split]}; {name} accepts 1 to {len(y)}")
-        if take[split] < len(y):
-            chosen = np.sort(np.random.default_rng(0).permutation(len(y))[: take[split]])
+    for split, (x, y), take, whole in (
+        ("train", arrays[:2], n_train, source.n_train),
+        ("test", arrays[2:4], n_test, source.n_test),
+    ):
+        if take is None and len(y) != whole:
+            raise ValueError(
+                f"{place} holds {len(y)} {split} examples of {name}; accepted are {whole}, or a subset by n_{split}"
+            )
+        if take is not None and not 1 <= take <= len(y):
+            raise ValueError(f"n_{split} is {take}; {name} accepts 1 to {len(y)}")
+        if take is not None and take < len(y):
+            chosen = np.sort(np.random.default_rng(0).permutation(len(y))[:take])
             x, y = [x[i] for i in chosen] if isinstance(x, list) else x[chosen], y[chosen]
         splits[split] = Split(_inputs(x, source, device), torch.tensor(y, dtype=torch.int64, device=device))
     return Data(splits["train"], splits["test"], source.n_classes, arrays[4])
@@ -130,21 +137,23 @@ def locate(name: str) -> Path | None:
     Raises:
         DataMissing: it is not there; the sentence says where it was looked for and how to get it.
     """
-    root = paths.data()
+    root, source = paths.data(), SOURCES[name]
     if name == "timit":
         if (root / "timit.npz").exists():
             return root / "timit.npz"
         raise DataMissing(
             f"data set 'timit' not found at {root / 'timit.npz'}; TIMIT is licensed, so bring your own features as "
-            "x_train (n, 360), y_train, x_test, y_test in that file"
+            f"x_train ({source.n_train}, 360), y_train, x_test ({source.n_test}, 360), y_test in that file"
         )
     layouts = {
         "digits": [],
         "mnist": [(root / "MNIST" / "raw", _MNIST)],
-        "cifar10": [(root / _CIFAR["cifar10"][0], ["test_batch"]), (root / "cifar10", ["train", "test"])],
-        "cifar100": [(root / _CIFAR["cifar100"][0], ["test"]), (root / "cifar100", ["train", "test"])],
         "imagenet": [(root / "imagenet", ["train", "val"])],
-    }[name]
+    } | {
+        cifar: [(root / folder, train + test), (root / cifar, ["train", "test"])]
+        for cifar, (folder, train, test, _) in _CIFAR.items()
+    }
+    layouts = layouts[name]
     for folder, parts in layouts:
         if all((folder / part).exists() for part in parts):
             return folder
@@ -163,8 +172,9 @@ def locate(name: str) -> Path | None:
 
 def _imagenet(folder: Path) -> tuple[list[Path], np.ndarray, list[Path], np.ndarray, str]:
     """Files and labels of both splits, and a digest of their names and sizes: the pictures themselves stay on disk."""
-    (x, y, one), (xt, yt, two) = (labelled(folder / part) for part in ("train", "val"))
-    return x, y, xt, yt, hashlib.sha256((one + two).encode()).hexdigest()
+    x, y, xt, yt = labelled(folder / "train", folder / "val", SOURCES["imagenet"].n_classes)
+    named = "".join(f"{file.relative_to(folder)} {file.stat().st_size}\n" for file in (*x, *xt))
+    return x, y, xt, yt, hashlib.sha256(named.encode()).hexdigest()
 
 
 def _digits(_: None) -> Arrays:
@@ -205,12 +215,19 @@ def _mnist(folder: Path) -> Arrays:
 def _cifar(folder: Path, name: str) -> Arrays:
     pickled, train, test, labels = _CIFAR[name]
     if folder.name != pickled:
-        return _image_folder(folder)
+        return _image_folder(folder, SOURCES[name])
+
+    def part(file: str) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            held = pickle.loads((folder / file).read_bytes(), encoding="latin1")
+            return np.asarray(held["data"], np.uint8).reshape(-1, 3, 32, 32), np.asarray(held[labels])
+        except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{folder / file} is not a batch of {name} as its authors pickled it, with 'data' and '{labels}'"
+            ) from error
 
     def read(files: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        parts = [pickle.loads((folder / file).read_bytes(), encoding="latin1") for file in files]
-        x = np.concatenate([np.asarray(part["data"], np.uint8) for part in parts]).reshape(-1, 3, 32, 32)
-        return _in_order(x, np.concatenate([np.asarray(part[labels]) for part in parts]))
+        return _in_order(*(np.concatenate(arrays) for arrays in zip(*map(part, files), strict=True)))
 
     return *read(train), *read(test)
 
@@ -221,38 +238,52 @@ def _in_order(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x[order], y[order]
 
 
-def _image_folder(tree: Path) -> Arrays:
+def _image_folder(tree: Path, source: Source) -> Arrays:
     """``{train,test}/<class>/<image>``, decoded once and kept in the cache folder."""
+    x, y, xt, yt = labelled(tree / "train", tree / "test", source.n_classes)
     stamps = [(str(f), s.st_size, s.st_mtime_ns) for f in sorted(tree.resolve().glob("*/*/*")) for s in (f.stat(),)]
     kept = paths.cache() / "data" / f"{tree.name}-{hashlib.sha1(repr(stamps).encode()).hexdigest()[:8]}.npz"
     if kept.exists():
         with np.load(kept) as arrays:
             return tuple(arrays[k] for k in ("x", "y", "xt", "yt"))
-    from PIL import Image
-
-    arrays: list[np.ndarray] = []
-    for split in ("train", "test"):
-        classes = sorted(p for p in (tree / split).iterdir() if p.is_dir())
-        files = [(f, i) for i, c in enumerate(classes) for f in sorted(c.iterdir())]
-        x = np.stack([np.asarray(Image.open(f).convert("RGB")).transpose(2, 0, 1) for f, _ in files])
-        arrays += _in_order(x, np.array([i for _, i in files]))
+    arrays = *_in_order(_decoded(x, source.shape), y), *_in_order(_decoded(xt, source.shape), yt)
     kept.parent.mkdir(parents=True, exist_ok=True)
     partial = kept.with_name(f"{kept.stem}.{os.getpid()}.part.npz")
     np.savez(partial, **dict(zip(("x", "y", "xt", "yt"), arrays, strict=True)))
     partial.replace(kept)
-    return tuple(arrays)
+    return arrays
+
+
+def _decoded(files: list[Path], shape: tuple[int, ...]) -> np.ndarray:
+    from PIL import Image, UnidentifiedImageError
+
+    out = np.empty((len(files), *shape), np.uint8)
+    for i, file in enumerate(files):
+        try:
+            with Image.open(file) as picture:
+                pixels = np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
+        except UnidentifiedImageError as error:
+            raise ValueError(f"{file} is not a picture; accepted are pictures alone in the folders of the classes") from error
+        if pixels.shape != shape:
+            raise ValueError(f"{file} is of another size: inputs have shape {pixels.shape}; accepted is {shape}")
+        out[i] = pixels
+    return out
 
 
 def _timit(path: Path) -> Arrays:
-    """The user's own features: x_train (n, 360), y_train (n,), x_test, y_test."""
+    """The user's own features: x_train (721329, 360), y_train (721329,), x_test (310621, 360), y_test (310621,)."""
+    names = ("x_train", "y_train", "x_test", "y_test")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is no .npz file; accepted is one of the arrays {', '.join(names)}")
     with np.load(path) as arrays:
-        absent = [k for k in ("x_train", "y_train", "x_test", "y_test") if k not in arrays]
+        absent = [k for k in names if k not in arrays]
         if absent:
-            raise ValueError(f"{path} lacks {', '.join(absent)}; accepted are x_train, y_train, x_test, y_test")
-        out = tuple(arrays[k] for k in ("x_train", "y_train", "x_test", "y_test"))
+            raise ValueError(f"{path} lacks {', '.join(absent)}; accepted are {', '.join(names)}")
+        out = tuple(arrays[k] for k in names)
     labels = np.concatenate([out[1].reshape(-1), out[3].reshape(-1)])
-    if labels.min() < 0 or labels.max() >= SOURCES["timit"].n_classes:
-        raise ValueError(f"{path} has labels {labels.min()} to {labels.max()}; accepted are 0 to 1972")
+    if not labels.size or labels.min() < 0 or labels.max() >= SOURCES["timit"].n_classes:
+        span = f"{labels.min()} to {labels.max()}" if labels.size else "none"
+        raise ValueError(f"{path} has labels {span}; accepted are 0 to 1972")
     return out[0].astype(np.float32), out[1], out[2].astype(np.float32), out[3]
 
 

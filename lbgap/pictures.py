@@ -1,6 +1,5 @@
 """A folder of pictures too large for memory, read where it is indexed."""
 
-import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,15 +44,27 @@ class Pictures:
             return np.asarray(ImageOps.fit(picture.convert("RGB"), (self.size, self.size), Image.Resampling.BILINEAR))
 
 
-def labelled(folder: Path) -> tuple[list[Path], np.ndarray, str]:
-    """Files of ``folder/<class>/<picture>`` in the order of their names, their labels, and a digest of names and sizes.
+def labelled(train: Path, test: Path, n_classes: int) -> tuple[list[Path], np.ndarray, list[Path], np.ndarray]:
+    """Files of ``<split>/<class>/<picture>`` in the order of their names, and their labels: the place of the class's name.
+
+    Hidden files and folders are passed over.
 
     Raises:
-        ValueError: no pictures there.
+        ValueError: not ``n_classes`` classes, others in the test split than in the training split, or no pictures.
     """
-    classes = sorted(p for p in folder.iterdir() if p.is_dir())
-    files = [(file, label) for label, of in enumerate(classes) for file in sorted(of.iterdir())]
-    if not files:
-        raise ValueError(f"{folder} holds no pictures; accepted is a folder for each class with pictures in it")
-    digest = hashlib.sha256("".join(f"{f.parent.name}/{f.name} {f.stat().st_size}\n" for f, _ in files).encode()).hexdigest()
-    return [f for f, _ in files], np.array([label for _, label in files]), digest
+    classes, others = ({p.name for p in _shown(split) if p.is_dir()} for split in (train, test))
+    if len(classes) != n_classes:
+        raise ValueError(f"{train} holds {len(classes)} classes; accepted are {n_classes}, a folder of pictures each")
+    if odd := sorted(classes ^ others):
+        raise ValueError(f"{train} and {test} differ in the class '{odd[0]}'; accepted are the same classes in both")
+    out = []
+    for split in (train, test):
+        found = [(file, label) for label, name in enumerate(sorted(classes)) for file in _shown(split / name)]
+        if not found:
+            raise ValueError(f"{split} holds no pictures; accepted is a folder for each class with pictures in it")
+        out += [[file for file, _ in found], np.array([label for _, label in found])]
+    return tuple(out)
+
+
+def _shown(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if not p.name.startswith("."))

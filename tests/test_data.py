@@ -32,8 +32,8 @@ def _nothing_remembered():
 def small(monkeypatch):
     """Data sets of a few examples."""
 
-    def shrink(name: str, n_train: int, n_test: int) -> None:
-        monkeypatch.setitem(data.SOURCES, name, replace(data.SOURCES[name], n_train=n_train, n_test=n_test))
+    def shrink(name: str, n_train: int, n_test: int, **more) -> None:
+        monkeypatch.setitem(data.SOURCES, name, replace(data.SOURCES[name], n_train=n_train, n_test=n_test, **more))
 
     return shrink
 
@@ -268,7 +268,7 @@ def test_a_tree_is_what_torchvision_reads(small, rng):
             folder.mkdir(parents=True)
             for i in range(4):
                 image.fromarray(rng.integers(256, size=(32, 32, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-    small("cifar10", 12, 12)
+    small("cifar10", 12, 12, n_classes=3)
     theirs = torchvision().datasets.ImageFolder(paths.data() / "cifar10" / "train")
     x = np.stack([np.asarray(picture).transpose(2, 0, 1) for picture, _ in theirs])
     assert_examples(data.load("cifar10").train, x, np.array(theirs.targets))
@@ -280,7 +280,7 @@ def test_grey_images_in_a_tree_become_three_channels(small, rng):
     for split in ("train", "test"):
         (paths.data() / "cifar10" / split / "a").mkdir(parents=True)
         image.fromarray(grey).save(paths.data() / "cifar10" / split / "a" / "0.png")
-    small("cifar10", 1, 1)
+    small("cifar10", 1, 1, n_classes=1)
     assert_split(data.load("cifar10").train, np.stack([grey] * 3)[None], np.array([0]))
 
 
@@ -307,7 +307,7 @@ def test_another_tree_is_not_taken_for_the_decoded_one(small, rng, monkeypatch, 
 
 def test_a_tree_that_was_refused_is_read_once_it_is_right(small, rng):
     image = pytest.importorskip("PIL.Image")
-    small("cifar10", 1, 1)
+    small("cifar10", 1, 1, n_classes=1)
     for size in (28, 32):
         for split in ("train", "test"):
             folder = paths.data() / "cifar10" / split / "a"
@@ -317,6 +317,55 @@ def test_a_tree_that_was_refused_is_read_once_it_is_right(small, rng):
             with pytest.raises(ValueError, match=re.escape("inputs have shape (3, 28, 28); accepted is (3, 32, 32)")):
                 data.load("cifar10")
     assert len(data.load("cifar10").train) == 1
+
+
+def test_a_class_folder_of_one_split_alone_is_refused(small, rng):
+    arrays = (*images(rng, 20, 10), *images(rng, 10, 10))
+    small("cifar10", 20, 10)
+    write_tree("cifar10", *arrays)
+    (paths.data() / "cifar10" / "test" / "class_009").rename(paths.data() / "cifar10" / "test" / "class_9")
+    with pytest.raises(
+        ValueError, match="train and .*test differ in the class 'class_009'; accepted are the same classes in both$"
+    ):
+        data.load("cifar10")
+
+
+def test_a_file_that_is_no_picture_and_a_picture_of_another_size_are_named(small, rng):
+    image = pytest.importorskip("PIL.Image")
+    small("cifar10", 20, 10)
+    write_tree("cifar10", *images(rng, 20, 10), *images(rng, 10, 10))
+    file = paths.data() / "cifar10" / "train" / "class_003" / "zz.png"
+    file.write_bytes(b"zz")
+    with pytest.raises(ValueError, match=r"class_003/zz\.png is not a picture; accepted are pictures alone"):
+        data.load("cifar10")
+    image.fromarray(np.zeros((28, 28, 3), np.uint8)).save(file)
+    with pytest.raises(
+        ValueError, match=r"zz\.png is of another size: inputs have shape \(3, 28, 28\); accepted is \(3, 32, 32\)"
+    ):
+        data.load("cifar10")
+
+
+def test_a_damaged_batch_is_named(small, rng):
+    small("cifar10", 20, 10)
+    write_pickles("cifar10", *images(rng, 20, 10), *images(rng, 10, 10))
+    (paths.data() / "cifar-10-batches-py" / "data_batch_3").write_bytes(b"zz")
+    with pytest.raises(ValueError, match="data_batch_3 is not a batch of cifar10 as its authors pickled it"):
+        data.load("cifar10")
+
+
+def test_an_archive_without_one_of_its_files_is_missing(small, rng):
+    write_pickles("cifar10", *images(rng, 20, 10), *images(rng, 10, 10))
+    (paths.data() / "cifar-10-batches-py" / "data_batch_3").unlink()
+    with pytest.raises(data.DataMissing, match="^data set 'cifar10' not found"):
+        data.load("cifar10")
+
+
+def test_a_set_of_another_size_is_refused_unless_a_subset_is_asked_for(small, rng):
+    small("mnist", 21, 8)
+    write_mnist(rng)
+    with pytest.raises(ValueError, match="raw holds 20 train examples of mnist; accepted are 21, or a subset by n_train$"):
+        data.load("mnist")
+    assert len(data.load("mnist", 20).train) == 20
 
 
 # ---------------------------------------------------------------- TIMIT
@@ -341,6 +390,11 @@ def test_timit_features_are_taken_as_they_are(small, rng):
         ({"y_train": np.arange(12) - 1}, r"timit\.npz has labels -1 to 1[0-9]*; accepted are 0 to 1972"),
         ({"y_test": np.full(5, 1973)}, r"timit\.npz has labels 0 to 1973; accepted are 0 to 1972"),
         ({"y_train": np.zeros(11, int)}, r"^timit has 12 train inputs .*\(11,\)"),
+        ({"y_train": np.zeros(0, int), "y_test": np.zeros(0, int)}, r"timit\.npz has labels none; accepted are 0 to 1972"),
+        (
+            {"x_train": np.zeros((11, 360)), "y_train": np.zeros(11, int)},
+            r"timit\.npz holds 11 train examples .* accepted are 12",
+        ),
         ({"y_test": np.zeros((5, 2), int)}, r"^timit has 5 test inputs .*\(5, 2\)"),
     ],
 )
@@ -350,6 +404,13 @@ def test_timit_features_that_break_the_contract_are_refused(small, rng, changes,
     with pytest.raises(ValueError, match=message) as caught:
         data.load("timit")
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_archive_is_refused(small):
+    paths.data().mkdir(parents=True)
+    (paths.data() / "timit.npz").write_bytes(b"zz")
+    with pytest.raises(ValueError, match=r"timit\.npz is no \.npz file; accepted is one of the arrays x_train, "):
+        data.load("timit")
 
 
 def test_missing_timit_says_what_to_bring():

@@ -30,7 +30,7 @@ def tree(tmp_path, rng, monkeypatch):
 
 
 def test_a_square_picture_of_the_right_size_comes_back_as_it_is(tree):
-    files, labels, _ = labelled(tree / "train")
+    files, labels, *_ = labelled(tree / "train", tree / "val", 2)
     square = [i for i, f in enumerate(files) if f.name == "2.png"]
     x = Pictures(files, 36)[torch.tensor(square)]
     assert (x.shape, x.dtype) == ((2, 3, 36, 36), torch.float32)
@@ -43,9 +43,8 @@ def test_a_square_picture_of_the_right_size_comes_back_as_it_is(tree):
 def test_the_shorter_side_is_scaled_and_the_middle_taken(tmp_path):
     """A ramp along the longer side, twice the size: the middle half of it is left, and nothing is stretched."""
     ramp = np.repeat(np.linspace(0, 255, 144).astype(np.uint8)[None, :, None], 72, 0).repeat(3, 2)
-    (tmp_path / "one").mkdir()
-    Image.fromarray(ramp).save(tmp_path / "one" / "ramp.png")
-    x = Pictures(labelled(tmp_path)[0], 36)[torch.tensor([0])][0]
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    x = Pictures([tmp_path / "ramp.png"], 36)[torch.tensor([0])][0]
     columns = x.mean((0, 1)) * 255
     # 144 columns become 72, of which columns 18 to 53 are left; their centres lay at 2 (18 + i) + 0.5 of 143
     expected = torch.tensor([255 * (2 * (18 + i) + 0.5) / 143 for i in range(36)])
@@ -54,7 +53,7 @@ def test_the_shorter_side_is_scaled_and_the_middle_taken(tmp_path):
 
 
 def test_parts_are_those_of_the_whole_in_order(tree):
-    pictures = Pictures(labelled(tree / "train")[0], 36)
+    pictures = Pictures(labelled(tree / "train", tree / "val", 2)[0], 36)
     whole = pictures[torch.arange(6)]
     assert torch.equal(torch.cat(list(pictures.split(4))), whole)
     assert [len(part) for part in pictures.split(4)] == [4, 2]
@@ -101,6 +100,32 @@ def test_without_the_folder_one_sentence_says_how_to_get_it():
         load("imagenet")
 
 
-def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds no pictures; accepted is a folder for each class with pictures in it$"):
-        labelled(tmp_path)
+def test_a_folder_without_pictures_is_refused(tree):
+    for name in ("apple", "pear"):
+        for file in (tree / "val" / name).iterdir():
+            file.unlink()
+    with pytest.raises(ValueError, match="val holds no pictures; accepted is a folder for each class with pictures in it$"):
+        load("imagenet")
+
+
+def test_a_class_of_one_split_alone_is_refused(tree):
+    """Numbered split by split, pear would be 1 in one and 2 in the other."""
+    (tree / "val" / "banana").mkdir()
+    with pytest.raises(
+        ValueError, match="train and .*val differ in the class 'banana'; accepted are the same classes in both$"
+    ):
+        load("imagenet")
+
+
+def test_another_number_of_classes_is_refused(tree):
+    for split in ("train", "val"):
+        (tree / split / "banana").mkdir()
+    with pytest.raises(ValueError, match="train holds 3 classes; accepted are 2, a folder of pictures each$"):
+        load("imagenet")
+
+
+def test_hidden_files_are_passed_over(tree):
+    before = load("imagenet").checksum
+    (tree / "train" / ".thumbnails").mkdir()
+    (tree / "train" / "apple" / ".DS_Store").write_bytes(b"x")
+    assert load("imagenet").checksum == before

@@ -54,7 +54,8 @@ class Chapter:
         self.minutes, self.workers = _minutes(given.pop("minutes", None)), _workers(given.pop("workers", None))
         self.profile = given.pop("profile", None) or COMMITTED
         given = {k: v for k, v in given.items() if v is not None}
-        self.store, self.study, self.own = Store(), None, False
+        self.store, self.live_store = Store(), None
+        self.study, self.own, self.demonstration = None, False, False
         if self.profile == COMMITTED:
             if given:
                 raise ParameterError(
@@ -66,7 +67,8 @@ class Chapter:
             raise ParameterError(f"profile is {self.profile!r}; accepted are {COMMITTED}, {', '.join(self.paper.profiles)}")
         try:
             settings = papers.settings(paper, profile=self.profile, **given)
-            self.study, self.own = self.paper.study(settings), settings.own
+            self.study, self.own, self.demonstration = self.paper.study(settings), settings.own, settings.demonstration
+            self.live_store = Store(paths.results(self.demonstration))
             self.study.jobs()  # a batch larger than the data is found here, before anything runs
         except ValueError as error:
             raise ParameterError(str(error)) from None
@@ -180,7 +182,7 @@ class Chapter:
         if self.study is None:
             display(Markdown("Nothing was trained for this page: it shows committed records only."))
             return
-        store = self._live_store()
+        store = self.live_store
         log = paths.cache() / "logs" / f"{self.paper.name}-{self.profile}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as stream:
@@ -220,20 +222,11 @@ class Chapter:
         figures = {f.name: f for f in self.study.figures}
         if name not in figures:
             raise ValueError(f"figure is '{name}'; this profile has {', '.join(figures)}")
-        data = report.figure_frame(figures[name], self._live_store())
+        data = report.figure_frame(figures[name], self.live_store)
         if data.empty:
             display(Markdown("Nothing of this figure is recorded yet."))
         else:
             _show(figures[name], data)
-
-    @property
-    def demonstration(self) -> bool:
-        """Whether what is run is no size of the paper's experiment: profile quick, or a re-runner's own settings."""
-        return self.profile == "quick" or self.own
-
-    def _live_store(self) -> Store:
-        """Demonstrations stay out of the committed records."""
-        return Store(paths.cache() / "scratch") if self.demonstration else self.store
 
     # ------------------------------------------------------------ pieces
 

@@ -2,21 +2,21 @@
 
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lbgap import cost, data, papers, report, sweep
+from lbgap import cost, data, papers, paths, report, sweep
 from lbgap import records as record_files
 from lbgap import verify as verification
 from lbgap.jobs import default_device
 from lbgap.papers.paper import Study
 from lbgap.records import Store
-from lbgap.spec import Train
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-records_app = typer.Typer(no_args_is_help=True, help="One file out, one file in.")
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+records_app = typer.Typer(help="One file out, one file in.")
 app.add_typer(records_app, name="records")
 
 Results = Annotated[Path | None, typer.Option(help="Folder of the records (default: results/ or LBGAP_RESULTS).")]
@@ -24,27 +24,35 @@ Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 PaperName = Annotated[str | None, typer.Argument(help="A paper's name; all papers where absent.")]
 
 
-def _names(paper: str | None) -> list[str]:
-    return [papers.get(paper).name] if paper else list(papers.papers())
+def _recorded(results: Path | None) -> Store:
+    """A store to read from: a folder that is named must be there."""
+    if results is not None and not results.is_dir():
+        raise ValueError(f"results is {results}; accepted is a folder of records")
+    return Store(results)
 
 
 @app.command()
 def run(
     paper: Annotated[str, typer.Argument(help="A paper's name.")],
-    profile: Annotated[str, typer.Option(help="quick, cpu or paper.")],
+    profile: Annotated[str | None, typer.Option(help="quick, cpu or paper; always to be given.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Tables, rows (table2/F1), figures or claims.")] = None,
     networks: Annotated[list[str] | None, typer.Option(help="Restrict to these networks.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Number of seeds.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop after so long; what is finished stays.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each on a CPU.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes, one thread each on a CPU.")] = 1,
     results: Results = None,
     dry_run: Annotated[bool, typer.Option(help="Print the jobs and their cost, run nothing.")] = False,
 ) -> None:
     """Run what has no record yet."""
+    of = papers.get(paper)
+    if profile is None:
+        raise ValueError(f"profile is not given; {paper} accepts {', '.join(of.profiles)}")
     if minutes is not None and not minutes > 0:
         raise ValueError(f"minutes is {minutes:g}; accepted is a number above 0")
+    if workers < 1:
+        raise ValueError(f"workers is {workers}; accepted is 1 or more")
     chosen = papers.settings(paper, profile=profile, seeds=seeds, **({"networks": networks} if networks else {}))
-    study, store = papers.get(paper).study(chosen), Store(results)
+    study, store = of.study(chosen), Store(results or paths.results(chosen.demonstration))
     jobs = study.jobs(only or ())
     if dry_run:
         _print_plan(study, [t.job for t in sweep.plan(jobs, store, sweep.Cache())], len(jobs), workers)
@@ -57,8 +65,10 @@ def run(
 
 def _print_plan(study: Study, todo: list, total: int, workers: int) -> None:
     device = default_device()
+    for missing in sweep.missing_data(todo).values():
+        typer.echo(missing, err=True)
     for job in todo:
-        spec = job if isinstance(job, Train) else job.of[0].run
+        spec = job.run
         typer.echo(
             f"{job.key}  {job.kind:9}  {spec.model:10}  {spec.data.name:8}  batch {spec.batch_size:6}  seed {spec.seed}"
             f"  {cost.operations(job):.2e} operations  {cost.in_words(cost.seconds(job, device))}"
@@ -74,8 +84,12 @@ def _print_plan(study: Study, todo: list, total: int, workers: int) -> None:
 @app.command()
 def status(paper: PaperName = None, results: Results = None, as_json: Json = False) -> None:
     """Jobs recorded and missing, by paper, table and profile."""
-    store = Store(results)
-    rows = [row for name in _names(paper) for row in report.status(name, store).to_dict("records")]
+    rows = []
+    for name in papers.names(paper):
+        for profile in papers.get(name).profiles:
+            demonstration = papers.settings(name, profile=profile).demonstration
+            store = _recorded(results) if results else Store(paths.results(demonstration))
+            rows += report.status(name, store, (profile,)).to_dict("records")
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
@@ -90,8 +104,8 @@ def status(paper: PaperName = None, results: Results = None, as_json: Json = Fal
 @app.command()
 def verdicts(paper: PaperName = None, results: Results = None, as_json: Json = False) -> None:
     """Claim, verdict, effect, interval, n, profile."""
-    store = Store(results)
-    rows = [row for name in _names(paper) for row in report.verdict_rows(name, store)]
+    store = _recorded(results)
+    rows = [row for name in papers.names(paper) for row in report.verdict_rows(name, store)]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
@@ -113,7 +127,7 @@ def verify(
 ) -> None:
     """Repeat committed runs and compare."""
     checks = []
-    for check in verification.verify(Store(results), sample, full):
+    for check in verification.verify(_recorded(results), sample, full):
         checks.append(check)
         if not as_json:
             loss = "" if check.loss_difference is None else f"  losses within {check.loss_difference:.1e}"
@@ -129,14 +143,12 @@ def verify(
 @records_app.command()
 def pack(file: Path, results: Results = None) -> None:
     """Write every record into one file."""
-    typer.echo(f"{record_files.pack(Store(results), file)} records in {file}")
+    typer.echo(f"{record_files.pack(_recorded(results), file)} records in {file}")
 
 
 @records_app.command()
 def merge(file: Path, results: Results = None) -> None:
     """Add the records of one file; where numbers differ the older record stays and is listed."""
-    if not file.exists():
-        raise ValueError(f"file is {file}; accepted is a file that 'records pack' wrote")
     out = record_files.merge(Store(results), file)
     typer.echo(f"{len(out.added)} added, {len(out.same)} already there, {len(out.conflicts)} in conflict")
     for key in out.conflicts:
@@ -154,21 +166,47 @@ def data_sets(fetch: Annotated[str | None, typer.Option(help="Download a data se
 
 
 def _spelled_out(arguments: list[str]) -> list[str]:
-    """``--only A B`` as ``--only A --only B``: the parser takes one value an option."""
+    """``--only A B`` as ``--only A --only B``, up to the next option or a paper: the parser takes one value an option."""
     out, option = [], None
     for argument in arguments:
+        name, _, value = argument.partition("=")
         if argument.startswith("-"):
-            option = argument if argument in ("--only", "--networks") else None
+            option = name if name in ("--only", "--networks") else None
+            out += [name, value] if option and value else [argument]
         elif option and out[-1] != option:
-            out.append(option)
-        out.append(argument)
+            if argument in papers.papers():
+                option = None
+            out += [option, argument] if option else [argument]
+        else:
+            out.append(argument)
     return out
+
+
+# the base of what the parser raises, which has no public name of its own
+UsageError = typer.BadParameter.__base__
+
+
+def _sentence(error: UsageError, arguments: list[str]) -> str:
+    """What the parser says; of a value, in the words of the other errors."""
+    said, following = " ".join(error.format_message().split()), dict(pairwise(arguments))
+    for option in getattr(getattr(error, "param", None), "opts", ()):
+        if option in following:
+            wanted = said.partition(": ")[2].replace("Input should be", "accepted is").partition(",")[0]
+            return f"{option.lstrip('-')} is '{following[option]}'; {wanted}"
+    return said
 
 
 def main() -> None:
     """Run the command line; bad input, and a worker that was killed, end in one sentence and exit code 2."""
+    arguments = sys.argv[1:] or ["--help"]
     try:
-        app(_spelled_out(sys.argv[1:]))
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
+        code = app(_spelled_out(arguments), standalone_mode=False)
+    except typer.Abort:  # Ctrl-C
+        code = 130
+    except UsageError as error:
+        print(f"lbgap: {_sentence(error, arguments)}", file=sys.stderr)
+        code = 2
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"lbgap: {error}", file=sys.stderr)
-        sys.exit(2)
+        code = 2
+    sys.exit(code)

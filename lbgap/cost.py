@@ -38,7 +38,7 @@ def _per_example(model: str, data: str, options: tuple) -> tuple[int, int, int]:
 
 
 def _of(job: Job) -> tuple[Train, tuple[int, int, int]]:
-    run = job if isinstance(job, Train) else job.of[0].run
+    run = job.run
     return run, _per_example(run.model, run.data.name, tuple(sorted(run.options.items())))
 
 

@@ -70,7 +70,7 @@ def execute(
         results = train.run(job, device, start, keep, lambda epoch, state: cache.put(job.at(epoch), state))
         checksum = results.pop("checksum")
     else:
-        spec = job.of[0].run.data
+        spec = job.run.data
         data = load(spec.name, spec.n_train, spec.n_test, device)
         results, checksum = MEASURES[job.kind](job, data, [cache.get(w) for w in job.of], device), data.checksum
     return Record(
@@ -133,7 +133,7 @@ def processor() -> str:
 
 def _model(job: Measure, data: Data, state: train.State, device: str) -> torch.nn.Module:
     with torch.random.fork_rng(devices=[]):
-        model = train.initial_model(job.of[0].run, data)
+        model = train.initial_model(job.run, data)
     model.load_state_dict(state)
     return model.to(device, memory_format=models.memory_format(model))
 

@@ -11,14 +11,10 @@ from lbgap import cost, papers, paths, render, report
 from lbgap.records import Store
 
 
-def _names(paper: str | None) -> list[str]:
-    return [papers.get(paper).name] if paper else list(papers.papers())
-
-
 def front_page(paper: str | None = None) -> None:
     """The state of every claim of one paper or of all, from committed records."""
     store = Store()
-    judged = [(name, j) for name in _names(paper) for j in report.committed_verdicts(name, store)]
+    judged = [(name, j) for name in papers.names(paper) for j in report.committed_verdicts(name, store)]
     display(HTML(render.scroll(render.verdict_table(judged, paper_column=True))))
 
 
@@ -26,7 +22,10 @@ def status_page(paper: str | None = None) -> None:
     """Jobs recorded and missing by paper, profile and table, with what the missing ones would cost."""
     store = Store()
     frame = pd.concat(
-        [report.status(name, store, [s.profile for s in reversed(report.committed_studies(name))]) for name in _names(paper)],
+        [
+            report.status(name, store, [s.profile for s in reversed(report.committed_studies(name))])
+            for name in papers.names(paper)
+        ],
         ignore_index=True,
     )
     frame["cost"] = [cost.in_words(s) if m else "" for s, m in zip(frame["seconds"], frame["missing"], strict=True)]

@@ -11,9 +11,9 @@ def _folder(variable: str, default: Path) -> Path:
     return Path(value).expanduser() if value else default
 
 
-def results() -> Path:
-    """Folder of the committed records; ``LBGAP_RESULTS`` replaces it."""
-    return _folder("LBGAP_RESULTS", ROOT / "results")
+def results(demonstration: bool = False) -> Path:
+    """Folder of the committed records, which ``LBGAP_RESULTS`` replaces; demonstrations stay out of it, in the cache."""
+    return cache() / "scratch" if demonstration else _folder("LBGAP_RESULTS", ROOT / "results")
 
 
 def cache() -> Path:

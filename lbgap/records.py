@@ -90,6 +90,8 @@ class Store:
 
     def __init__(self, folder: Path | str | None = None):
         self.folder = Path(folder) if folder else paths.results()
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"results is {self.folder}; accepted is a folder of records")
         self._read: dict[str, tuple[tuple[int, int], Record]] = {}  # what was parsed, by the file's time and size
 
     def path(self, key: str) -> Path:
@@ -147,17 +149,35 @@ class Merge:
 
 
 def pack(store: Store, file: Path) -> int:
-    """Write every record of a store into one file, a JSON line each; returns their number."""
+    """Write every record of a store into one file, a JSON line each; returns their number.
+
+    Raises:
+        ValueError: no place for a file, or no record to write.
+    """
+    if file.is_dir() or not file.parent.is_dir():
+        raise ValueError(f"file is {file}; accepted is the name of a file, in a folder that is there")
     lines = [json.dumps(json.loads(r.to_json()), separators=(",", ":")) for r in store]
+    if not lines:
+        raise ValueError(f"results is {store.folder}, which holds no record; accepted is a folder of records")
     partial = file.with_name(f".{file.name}.part")
-    partial.write_text("".join(line + "\n" for line in lines))
-    partial.replace(file)
+    try:
+        partial.write_text("".join(line + "\n" for line in lines))
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
     return len(lines)
 
 
 def merge(store: Store, file: Path) -> Merge:
-    """Add the records of a packed file to a store; every line is checked before the first is written."""
-    records = [Record.from_json(line, f"{file}, line {i}") for i, line in enumerate(file.read_text().splitlines(), 1)]
+    """Add the records of a packed file to a store; every line is checked before the first is written.
+
+    Raises:
+        ValueError: no such file.
+        BadRecord: a line that is no sound record.
+    """
+    if not file.is_file():
+        raise ValueError(f"file is {file}; accepted is a file that 'records pack' wrote")
+    records = [Record.from_json(line, f"{file}, line {i}") for i, line in enumerate(file.read_bytes().splitlines(), 1)]
     out = Merge([], [], [])
     for record in records:
         held = store.get(record.job)

@@ -271,7 +271,7 @@ def with_parents(jobs: list[Job], store: Store) -> list[Job]:
 
 
 def status(paper: str, store: Store, profiles: tuple[Profile, ...] | None = None) -> pd.DataFrame:
-    """Jobs recorded and missing, by profile and table, figure or claim.
+    """Jobs recorded and missing, by profile and table, figure or claim; what has none in a profile is left out.
 
     ``seconds``: expected cost of the missing ones and of the unrecorded runs they need, one after the other; on a GPU for
     profile ``paper``, else on a CPU thread.
@@ -283,6 +283,8 @@ def status(paper: str, store: Store, profiles: tuple[Profile, ...] | None = None
             if "/" in name:
                 continue
             jobs = list(dict.fromkeys(job for per in groups for seed in per for job in seed))
+            if not jobs:
+                continue
             open_ = [job for job in jobs if store.get(job) is None]
             needed = with_parents(open_, store)
             lines.append(

@@ -82,7 +82,15 @@ def _sentence(cls: type, error: ValidationError) -> str:
         return f"{name} is not known to {cls.__name__}; accepted are {', '.join(cls.model_fields)}"
     if first["type"] == "missing":
         return f"{name} is missing; {cls.__name__} needs it"
-    wanted = first["msg"].replace("Input should be", "accepted is").replace("unable to parse string as an integer", "not text")
+    wanted = first["msg"]
+    for theirs, ours in (
+        ("Input should be", "accepted is"),
+        ("Tuple should have", "accepted is"),
+        (" after validation, not 0", ""),
+        ("a valid tuple", "a list"),
+        ("unable to parse string as an integer", "not text"),
+    ):
+        wanted = wanted.replace(theirs, ours)
     if isinstance(last, int):
         return f"{'.'.join(map(str, outer))} contains {first['input']!r}; {wanted}"
     return f"{name} is {first['input']!r}; {wanted}"
@@ -219,6 +227,11 @@ class Train(Frozen):
         return math.ceil(self.updates / self.updates_per_epoch)
 
     @property
+    def run(self) -> Self:
+        """The training run that a job is about: this one."""
+        return self
+
+    @property
     def parents(self) -> tuple["Weights", ...]:
         """The weights this run needs before it can begin."""
         return (self.start,) if self.start else ()
@@ -253,6 +266,11 @@ class Measure(Frozen):
         super().__init__(**{"semantics": SEMANTICS.get(values.get("kind"), 1), **values})
 
     @property
+    def run(self) -> Train:
+        """The training run that a job is about: the first whose weights are measured."""
+        return self.of[0].run
+
+    @property
     def parents(self) -> tuple[Weights, ...]:
         """The weights this measurement needs."""
         return self.of
@@ -265,8 +283,3 @@ Job = Train | Measure
 def job_from_json(values: dict[str, Any]) -> Job:
     """The job whose canonical JSON is ``values``; ValueError where it is none."""
     return Train(**values) if values.get("kind", "train") == "train" else Measure(**values)
-
-
-def epochs_to_updates(epochs: int, n: int, batch_size: int) -> int:
-    """Updates in ``epochs`` passes over ``n`` examples, the last batch of each pass kept."""
-    return epochs * math.ceil(n / batch_size)

@@ -16,6 +16,7 @@ from typing import IO
 
 from tqdm import tqdm
 
+from lbgap.data import DataMissing, locate
 from lbgap.jobs import Cache, execute, make_weights
 from lbgap.records import Store
 from lbgap.spec import Job, Train, Weights
@@ -117,13 +118,36 @@ def run(
                 if on_record:
                     on_record(task.job)
             else:
-                outcome.failed[task.job.key] = str(error) or repr(error)
-                bar.write(f"{task.job.kind} {task.job.key} failed: {outcome.failed[task.job.key]}", file=progress or sys.stderr)
+                said = str(error) in outcome.failed.values()
+                outcome.failed[task.job.key] = why = str(error) or repr(error)
+                if not said:  # many jobs may want one data set that is not there
+                    bar.write(f"{task.job.kind} {task.job.key} failed: {why}", file=progress or sys.stderr)
             bar.update()
 
+        tasks = _with_data(tasks, done)
         runner = _here if workers == 0 else _spawned
         runner(tasks, store, cache, deadline, workers, device, done)
     return outcome
+
+
+def _with_data(tasks: list[Task], done: Callable[[Task, BaseException | None], None]) -> list[Task]:
+    """The tasks whose data are there; the others are done with, before a process starts for them."""
+    missing = missing_data(task.job for task in tasks)
+    for task in tasks:
+        if task.job.run.data.name in missing:
+            done(task, missing[task.job.run.data.name])
+    return [task for task in tasks if task.job.run.data.name not in missing]
+
+
+def missing_data(jobs: Iterable[Job]) -> dict[str, DataMissing]:
+    """By name, the data sets of the jobs that are not where they are looked for."""
+    missing = {}
+    for name in dict.fromkeys(job.run.data.name for job in jobs):
+        try:
+            locate(name)
+        except DataMissing as error:
+            missing[name] = error
+    return missing
 
 
 def _perform(task: Task, folder: Path, cache_folder: Path, device: str | None) -> None:

@@ -1,5 +1,6 @@
 """Shared fixtures. ``rng`` is the only source of randomness in the tests."""
 
+import math
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -11,7 +12,7 @@ import torch
 
 from lbgap.jobs import Cache
 from lbgap.records import Store
-from lbgap.spec import DataSpec, OptimizerSpec, Train, epochs_to_updates
+from lbgap.spec import DataSpec, OptimizerSpec, Train
 
 torch.set_num_threads(1)
 
@@ -54,7 +55,7 @@ def digits_run(batch_size: int = 128, seed: int = 0, epochs: int = 3, width: int
             "options": {"width": width},
             "optimizer": OptimizerSpec(name="adam", learning_rate=1e-3),
             "batch_size": batch_size,
-            "updates": epochs_to_updates(epochs, data.size, batch_size),
+            "updates": epochs * math.ceil(data.size / batch_size),
             "seed": seed,
             **changes,
         }

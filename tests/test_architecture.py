@@ -5,9 +5,11 @@ import graphlib
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import lbgap
 from lbgap import papers
@@ -101,6 +103,13 @@ def test_nor_between_parts():
         if name != "lbgap":
             graph.setdefault(part(name), set()).update(part(m) for m in inside(name) if part(m) != part(name))
     assert set(graphlib.TopologicalSorter(graph).static_order()) == {part(name) for name in MODULES if name != "lbgap"}
+
+
+def test_one_version_everywhere():
+    top = ROOT.parent
+    stated = {tomllib.loads((top / "pyproject.toml").read_text())["project"]["version"]}
+    stated.add(str(yaml.safe_load((top / "CITATION.cff").read_text())["version"]))
+    assert stated == {lbgap.__version__}
 
 
 def test_the_ground_floor_stands_on_torch_numpy_and_scipy():

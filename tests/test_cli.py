@@ -41,6 +41,8 @@ def recorded(results, cache):
 
 # ---------------------------------------------------------------- bad input
 
+READING = ("status", "verdicts", "verify", "records pack p.jsonl")
+
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
@@ -53,6 +55,18 @@ def recorded(results, cache):
         ("run keskar --profile cpu --seeds 0", "seeds is 0; accepted is greater than or equal to 1"),
         ("run keskar --profile cpu --minutes 0", "minutes is 0; accepted is a number above 0"),
         ("run keskar --profile cpu --minutes nan", "minutes is nan; accepted is a number above 0"),
+        ("run keskar --profile cpu --workers 0", "workers is 0; accepted is 1 or more"),
+        ("run keskar --profile cpu --seeds x", "seeds is 'x'; accepted is a valid integer"),
+        ("run keskar", "profile is not given; keskar accepts quick, cpu, paper"),
+        ("run", "Missing argument 'paper'."),
+        ("walk", "No such command 'walk'."),
+        ("status --jsn", "No such option: --jsn"),
+        ("records", "Missing command."),
+        ("verify --sample 1.5", "sample is '1.5'; accepted is a valid integer"),
+        *((f"{command} --results nowhere", "results is nowhere; accepted is a folder of records") for command in READING),
+        ("records pack .", "file is .; accepted is the name of a file, in a folder that is there"),
+        ("records pack nowhere/p", "file is nowhere/p; accepted is the name of a file, in a folder that is there"),
+        ("records merge .", "file is .; accepted is a file that 'records pack' wrote"),
         ("status keskr", "paper is 'keskr'; accepted are "),
         ("verdicts keskr", "paper is 'keskr'; accepted are "),
         ("verify --sample 0", "sample is 0; accepted is 1 or more"),
@@ -69,11 +83,41 @@ def test_bad_input_ends_in_one_sentence_and_code_2(lbgap, results, arguments, se
     assert not results.folder.exists()
 
 
-@pytest.mark.parametrize("arguments", ["run keskar", "run keskar --profile cpu --workers 0", "walk", "status --jsn", "records"])
-def test_what_is_no_command_ends_in_code_2(lbgap, arguments):
-    code, out, errors = lbgap(*arguments.split())
-    assert code == 2
-    assert "Traceback" not in out + errors
+def test_a_file_is_no_store(lbgap, tmp_path):
+    (tmp_path / "file").write_text("")
+    for command in (*READING, "run keskar --profile quick --dry-run", "records merge file"):
+        code, _, errors = lbgap(*command.split(), "--results", tmp_path / "file")
+        assert code == 2
+        assert "Traceback" not in errors and errors.count("\n") == 1
+
+
+def test_an_empty_store_does_not_replace_what_was_packed(lbgap, results, tmp_path):
+    results.folder.mkdir()
+    (tmp_path / "packed").write_text("kept")
+    code, _, errors = lbgap("records", "pack", tmp_path / "packed")
+    assert (code, errors) == (
+        2,
+        f"lbgap: results is {results.folder}, which holds no record; accepted is a folder of records\n",
+    )
+    assert (tmp_path / "packed").read_text() == "kept"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["packed", results.folder.name]
+
+
+def test_a_paper_that_cannot_be_read_is_named(lbgap, monkeypatch, tmp_path):
+    monkeypatch.setenv("LBGAP_PAPERS", str(tmp_path))
+    (tmp_path / "odd.yaml").write_text("claims: []")
+    for module, why in (
+        (None, "FileNotFoundError"),
+        ("x = ", "SyntaxError"),
+        ("PROFILES = ()", "AttributeError: .*PaperSettings"),
+        ("raise KeyError(1)", "KeyError: 1"),
+    ):
+        if module:
+            (tmp_path / "odd.py").write_text(module)
+        code, out, errors = lbgap("status")
+        assert (code, out) == (2, "")
+        assert re.match(rf"lbgap: paper is {tmp_path}/odd\.yaml, which cannot be read \({why}", errors)
+        assert "lbgap.papers.odd" not in sys.modules
 
 
 def test_a_folder_of_papers_that_is_not_there_is_named(lbgap, monkeypatch, tmp_path):
@@ -131,12 +175,13 @@ def test_several_names_may_follow_one_option(lbgap, results):
     other = "run keskar --profile cpu --only K1 --only K9 --dry-run --networks C1 --networks C3".split()
     assert one == lbgap(*other)
     assert one != lbgap("run", "keskar", "--profile", "cpu", "--only", "K1", "--dry-run", "--networks", "C1")
+    assert one == lbgap("run", "--only=K1", "K9", "--networks", "C1", "C3", "keskar", "--profile", "cpu", "--dry-run")
 
 
 def test_a_run_records_and_a_second_finds_nothing_to_do(lbgap, results, monkeypatch):
     real = sweep.run
     monkeypatch.setattr(sweep, "run", lambda jobs, store, minutes, workers: real(jobs, store, workers=0))
-    command = ("run", "keskar", "--profile", "quick", "--only", "K9", "--seeds", "1")
+    command = ("run", "keskar", "--profile", "quick", "--only", "K9", "--seeds", "1", "--results", results.folder)
     code, out, _ = lbgap(*command)
     assert code == 0
     assert out.startswith("2 done, 0 left, 0 failed")
@@ -145,13 +190,30 @@ def test_a_run_records_and_a_second_finds_nothing_to_do(lbgap, results, monkeypa
     assert "0 jobs to run, for 2 of profile quick" in lbgap(*command, "--dry-run")[1]
 
 
+def test_a_demonstration_stays_out_of_the_committed_records_and_status_counts_it(lbgap, results, monkeypatch, tmp_path):
+    real = sweep.run
+    monkeypatch.setattr(sweep, "run", lambda jobs, store, minutes, workers: real(jobs, store, workers=0))
+    assert lbgap("run", "keskar", "--profile", "quick", "--only", "K9", "--seeds", "1")[0] == 0
+    assert not results.folder.exists()
+    assert len(list(Store(tmp_path / "cache" / "scratch"))) == 2
+    done = {(row["profile"], row["table"]): row["done"] for row in json.loads(lbgap("status", "keskar", "--json")[1])}
+    assert done["quick", "K9"] == 2
+    assert {n for (profile, _), n in done.items() if profile != "quick"} == {0}
+
+
 def test_a_failed_job_makes_the_exit_code_1(lbgap, results, monkeypatch):
     real = sweep.run
     monkeypatch.setattr(sweep, "run", lambda jobs, store, minutes, workers: real(jobs, store, workers=0))
     code, out, errors = lbgap("run", "keskar", "--profile", "cpu", "--only", "table2/F1", "--seeds", "1")
     assert code == 1
     assert "0 done, 0 left, 2 failed" in out
-    assert "data set 'mnist' not found" in errors
+    assert errors.count("data set 'mnist' not found") == 1, "said once, not once a job"
+
+
+def test_a_dry_run_says_which_data_are_not_there(lbgap, results):
+    code, out, errors = lbgap("run", "keskar", "--profile", "cpu", "--only", "table2/F1", "--seeds", "1", "--dry-run")
+    assert (code, len(out.splitlines())) == (0, 3)
+    assert errors.startswith("data set 'mnist' not found at ") and errors.count("\n") == 1
 
 
 # ---------------------------------------------------------------- status and verdicts
@@ -203,7 +265,8 @@ def test_verdicts_in_words_have_a_line_for_each(lbgap, results):
 
 
 def test_results_may_lie_elsewhere(lbgap, results, recorded, tmp_path):
-    assert len(json.loads(lbgap("verify", "--json", "--results", tmp_path / "nowhere")[1])) == 0
+    (tmp_path / "empty").mkdir()
+    assert len(json.loads(lbgap("verify", "--json", "--results", tmp_path / "empty")[1])) == 0
     assert len(json.loads(lbgap("verify", "--json", "--results", results.folder)[1])) == 2
 
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import digits_run
 
 from lbgap import spec
-from lbgap.spec import DataSpec, Measure, OptimizerSpec, Phase, RobustSpec, Train, Weights, epochs_to_updates, job_from_json
+from lbgap.spec import DataSpec, Measure, OptimizerSpec, Phase, RobustSpec, Train, Weights, job_from_json
 
 # The canonical JSON of a small run and of a measurement on it, written by hand from the rule in spec.py: keys sorted, no
 # blanks, defaults left out, parents inside. The two keys are the first 16 digits of their SHA-256, computed once. A change of
@@ -281,7 +281,6 @@ def test_epochs_and_updates_are_those_of_a_counted_loop(rng):
         n, epochs = int(rng.integers(1, 1438)), int(rng.integers(1, 5))
         batch = int(rng.integers(1, n + 1))
         counted = sum(1 for _ in range(epochs) for _ in range(0, n, batch))
-        assert epochs_to_updates(epochs, n, batch) == counted
         data = DataSpec(name="digits", n_train=n)
         run = digits_run(batch, data=data, updates=counted)
         assert run.updates_per_epoch == len(range(0, n, batch))

@@ -19,12 +19,13 @@ from lbgap.records import Store
 MODULE = '''
 """A paper of our own: do larger batches travel less far in three epochs of digits?"""
 
+import math
 from pathlib import Path
 
 import yaml
 
 from lbgap.papers.paper import Axis, Cell, Claim, Figure, Published, Quantity, Series, Setting, Settings, Study, Table, dig
-from lbgap.spec import DataSpec, OptimizerSpec, Train, epochs_to_updates
+from lbgap.spec import DataSpec, OptimizerSpec, Train
 from lbgap.stats import Difference
 
 PROFILES = ("quick", "cpu")
@@ -50,7 +51,7 @@ def study(settings):
                     options={"width": settings.width},
                     optimizer=OptimizerSpec(name="adam", learning_rate=1e-3),
                     batch_size=batch,
-                    updates=epochs_to_updates(2 if settings.profile == "quick" else 3, data.size, batch),
+                    updates=(2 if settings.profile == "quick" else 3) * math.ceil(data.size / batch),
                     seed=seed,
                 ),
             )

@@ -17,7 +17,7 @@ def build(name: str, shape: tuple[int, ...], n_classes: int, **options) -> nn.Mo
         ValueError: unknown network.
     """
     if name not in _BUILDERS:
-        raise ValueError(f"model is '{name}'; accepted are {', '.join(_BUILDERS)}")
+        raise ValueError(f"model is '{name}'; accepted are {', '.join(names())}")
     return _BUILDERS[name](shape, n_classes, **options)
 
 

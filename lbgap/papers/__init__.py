@@ -28,8 +28,14 @@ def _discover(extra: Path | None) -> dict[str, Paper]:
         if not folder.is_dir():
             raise ValueError(f"LBGAP_PAPERS is {folder}; accepted is a folder of papers")
         for path in sorted(folder.glob("*.yaml")):
-            module = _module(path.with_suffix(""))
-            found[path.stem] = from_module(module)
+            try:
+                found[path.stem] = from_module(_module(path.with_suffix("")))
+            except Exception as error:  # a paper's module may fail in any way
+                sys.modules.pop(f"{__name__}.{path.stem}", None)
+                raise ValueError(
+                    f"paper is {path}, which cannot be read ({type(error).__name__}: {error}); accepted is a YAML file beside "
+                    "a module or package of its name with PROFILES, PaperSettings and study"
+                ) from error
     return dict(sorted(found.items(), key=_age))
 
 
@@ -40,7 +46,7 @@ def _age(item: tuple[str, Paper]) -> tuple[str, str]:
 
 
 def _module(home: Path) -> ModuleType:
-    name = f"lbgap.papers.{home.name}"
+    name = f"{__name__}.{home.name}"
     if name in sys.modules:
         return sys.modules[name]
     path = home / "__init__.py" if home.is_dir() else home.with_suffix(".py")
@@ -62,6 +68,11 @@ def get(name: str) -> Paper:
     if name not in known:
         raise ValueError(f"paper is '{name}'; accepted are {', '.join(known)}")
     return known[name]
+
+
+def names(one: str | None = None) -> list[str]:
+    """Every paper's name, or that of one; ValueError names the accepted ones."""
+    return list(papers()) if one is None else [get(one).name]
 
 
 def settings(name: str, **values: Any) -> Settings:

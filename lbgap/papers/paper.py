@@ -248,12 +248,20 @@ class Settings(Frozen):
     seeds: int | None = None
 
     def __init__(self, **values):
-        super().__init__(**{k: _parsed(v) for k, v in values.items() if v is not None})
+        values = {k: _parsed(v) for k, v in values.items() if v is not None}
+        if isinstance(values.get("networks"), str):  # one name alone
+            values["networks"] = [values["networks"]]
+        super().__init__(**values)
 
     @property
     def own(self) -> bool:
         """Whether anything was set that the profile fixes (choosing fewer networks or seeds changes no run)."""
         return bool(set(self.canonical()) - {"profile", "networks", "seeds"})
+
+    @property
+    def demonstration(self) -> bool:
+        """Whether what is run is no size of the paper's experiment: profile quick, or a re-runner's own settings."""
+        return self.profile == "quick" or self.own
 
 
 def _parsed(value: Any) -> Any:

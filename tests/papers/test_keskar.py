@@ -392,7 +392,8 @@ def test_fewer_networks_and_seeds_are_some_of_the_same_jobs():
     [
         ("quick", {"networks": ["F9"]}, "networks contains 'F9'; accepted is 'F1'"),
         ("quick", {"networks": ["C1"]}, "networks contains 'C1'; profile quick accepts F1"),
-        ("cpu", {"networks": []}, "networks is "),
+        ("cpu", {"networks": []}, "networks is []; accepted is at least 1 item"),
+        ("cpu", {"networks": 3}, "networks is 3; accepted is a list"),
         ("cpu", {"seeds": 0}, "seeds is 0; accepted is greater than or equal to 1"),
         ("cpu", {"learning_rate": 0}, "learning_rate is 0; accepted is greater than 0"),
         ("cpu", {"epochs": 1.5}, "epochs is 1.5; accepted is a valid integer"),

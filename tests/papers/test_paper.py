@@ -157,6 +157,7 @@ def test_settings_arrive_as_strings_and_numbers():
     written = ToySettings(profile="cpu", networks='["a", "b"]', rate="1e-3", seeds="3")
     assert written == ToySettings(profile="cpu", networks=["a", "b"], rate=0.001, seeds=3)
     assert written.networks == ("a", "b")
+    assert ToySettings(profile="cpu", networks="a").networks == ("a",)
 
 
 def test_none_is_as_good_as_absent():

@@ -19,7 +19,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__d
 records_app = typer.Typer(help="One file out, one file in.")
 app.add_typer(records_app, name="records")
 
-Results = Annotated[Path | None, typer.Option(help="Folder of the records (default: LBGAP_RESULTS, or results/; for profile quick the cache).")]
+Results = Annotated[Path | None, typer.Option(help="Folder of the records (default: results/, for profile quick the cache).")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 PaperName = Annotated[str | None, typer.Argument(help="A paper's name; all papers where absent.")]
 

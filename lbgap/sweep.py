@@ -189,6 +189,7 @@ def _spawned(tasks, store, cache, deadline, workers, device, done) -> None:
     context = multiprocessing.get_context("spawn")
     waiting = list(tasks)
     running: dict[Future, Task] = {}
+    finished, others = False, multiprocessing.active_children()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_worker_begins)
     try:
         while waiting or running:
@@ -201,17 +202,18 @@ def _spawned(tasks, store, cache, deadline, workers, device, done) -> None:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return
-            finished, _ = wait(running, timeout=left, return_when=FIRST_COMPLETED)
-            for future in finished:
+            ended, _ = wait(running, timeout=left, return_when=FIRST_COMPLETED)
+            for future in ended:
                 task = running.pop(future)
                 error = future.exception()
                 if isinstance(error, BrokenProcessPool):
                     raise RuntimeError("a worker process was killed; run again to go on with what is missing") from error
                 done(task, error)
+        finished = True
     finally:
-        processes = list((pool._processes or {}).values())
+        processes = [child for child in multiprocessing.active_children() if child not in others]
         pool.shutdown(wait=False, cancel_futures=True)
-        if running:  # abandoned at the time limit or by Ctrl-C
+        if not finished:  # the time limit, or Ctrl-C, which may come while a worker is being started
             for process in processes:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()

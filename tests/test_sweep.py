@@ -317,6 +317,20 @@ def workers_of(process: psutil.Process) -> list[psutil.Process]:
     return [p for p in process.children(recursive=True) if "resource_tracker" not in " ".join(p.cmdline())]
 
 
+def test_an_interruption_while_a_job_is_handed_over_ends_the_workers(store, cache, monkeypatch, stuck_workers):
+    """Starting a worker takes longest, so that Ctrl-C is likely to come just then."""
+    hand_over = sweep.ProcessPoolExecutor.submit
+
+    def interrupted(*arguments):
+        hand_over(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep.ProcessPoolExecutor, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        quietly([stuck()], store, cache, workers=1)
+    assert not workers_of(psutil.Process())
+
+
 def test_a_killed_worker_ends_the_sweep_with_one_sentence(store, cache, stuck_workers):
     def kill(_: Job) -> None:
         for worker in workers_of(psutil.Process()):

@@ -346,7 +346,7 @@ def test_a_killed_worker_ends_the_sweep_with_one_sentence(store, cache, stuck_wo
 # ---------------------------------------------------------------- killed from outside
 
 DRIVER = """
-import sys
+import signal, sys
 from pathlib import Path
 from test_sweep import die, study, stuck
 from lbgap import sweep
@@ -354,6 +354,7 @@ from lbgap.jobs import Cache
 from lbgap.records import Store
 folder, workers, how, at = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 die(how, at)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored by what it starts in the background
 jobs = study() + ([stuck()] if workers else [])
 sweep.run(jobs, Store(folder / "results"), Cache(folder / "weights"), workers=workers, device="cpu")
 """

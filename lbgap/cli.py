@@ -24,11 +24,16 @@ Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 PaperName = Annotated[str | None, typer.Argument(help="A paper's name; all papers where absent.")]
 
 
-def _recorded(results: Path | None) -> Store:
+def _store(results: Path | None, demonstration: bool = False) -> Store:
+    """The folder that is named, else where such records belong."""
+    return Store(results or paths.results(demonstration))
+
+
+def _recorded(results: Path | None, demonstration: bool = False) -> Store:
     """A store to read from: a folder that is named must be there."""
     if results is not None and not results.is_dir():
         raise ValueError(f"results is {results}; accepted is a folder of records")
-    return Store(results)
+    return _store(results, demonstration)
 
 
 @app.command()
@@ -52,7 +57,7 @@ def run(
     if workers < 1:
         raise ValueError(f"workers is {workers}; accepted is 1 or more")
     chosen = papers.settings(paper, profile=profile, seeds=seeds, **({"networks": networks} if networks else {}))
-    study, store = of.study(chosen), Store(results or paths.results(chosen.demonstration))
+    study, store = of.study(chosen), _store(results, chosen.demonstration)
     jobs = study.jobs(only or ())
     if dry_run:
         _print_plan(study, [t.job for t in sweep.plan(jobs, store, sweep.Cache())], len(jobs), workers)
@@ -88,8 +93,7 @@ def status(paper: PaperName = None, results: Results = None, as_json: Json = Fal
     for name in papers.names(paper):
         for profile in papers.get(name).profiles:
             demonstration = papers.settings(name, profile=profile).demonstration
-            store = _recorded(results) if results else Store(paths.results(demonstration))
-            rows += report.status(name, store, (profile,)).to_dict("records")
+            rows += report.status(name, _recorded(results, demonstration), (profile,)).to_dict("records")
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
@@ -149,7 +153,7 @@ def pack(file: Path, results: Results = None) -> None:
 @records_app.command()
 def merge(file: Path, results: Results = None) -> None:
     """Add the records of one file; where numbers differ the older record stays and is listed."""
-    out = record_files.merge(Store(results), file)
+    out = record_files.merge(_store(results), file)
     typer.echo(f"{len(out.added)} added, {len(out.same)} already there, {len(out.conflicts)} in conflict")
     for key in out.conflicts:
         typer.echo(f"conflict: {key} (the older record stays)")

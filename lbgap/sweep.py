@@ -118,10 +118,10 @@ def run(
                 if on_record:
                     on_record(task.job)
             else:
-                said = str(error) in outcome.failed.values()
-                outcome.failed[task.job.key] = why = str(error) or repr(error)
-                if not said:  # many jobs may want one data set that is not there
+                why = str(error) or repr(error)
+                if why not in outcome.failed.values():  # many jobs may want one data set that is not there
                     bar.write(f"{task.job.kind} {task.job.key} failed: {why}", file=progress or sys.stderr)
+                outcome.failed[task.job.key] = why
             bar.update()
 
         tasks = _with_data(tasks, done)

@@ -3,6 +3,7 @@
 import html
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from lbgap import cost, papers, paths, plots, render, report, sweep
 from lbgap.jobs import Cache, default_device
 from lbgap.papers.paper import Figure, Study
 from lbgap.records import Store
+from lbgap.stats import Difference, Estimate
 
 COMMITTED = "committed"
 RUN_PARAMETERS = ("minutes", "workers")
@@ -125,10 +127,11 @@ class Chapter:
     def prose(self, template: str) -> None:
         """Markdown with numbers from records.
 
-        ``{table2:F1:test_LB}`` is a cell's mean and deviation, with ``:published`` behind it the paper's; ``{K1}`` is a
-        verdict, ``{K1:F1}`` that of one network's settings, ``{K1:effect}`` the decisive setting's effect, ``{K1:effect:last}``
-        that of the one setting whose label holds these words. ``{curves:F1, test accuracy:SB:100}`` is a figure's mean over
-        seeds at that x. A role (``{cite:p}`` and a backtick) is left alone.
+        ``{table2:F1:test_LB}`` is a cell's mean and deviation, with ``:published`` behind it the paper's, with ``:interval`` a
+        difference's mean and 95% interval; ``{K1}`` is a verdict, ``{K1:F1}`` that of one network's settings,
+        ``{K1:effect}`` the decisive setting's effect, ``{K1:effect:last}`` that of the one setting whose label has these words.
+        ``{curves:F1, test accuracy:SB:100}`` is a figure's mean over seeds at that x. A role (``{cite:p}`` and a backtick) is
+        left alone.
 
         Raises:
             ValueError: a name that is none of these.
@@ -149,11 +152,11 @@ class Chapter:
             return f"**{verdict}**"
         if claim in {f.name for study in report.committed_studies(self.paper.name) for f in study.figures}:
             return self._point(name, claim, rest)
-        row, _, column = rest.removesuffix(":published").rpartition(":")
+        row, _, column = rest.removesuffix(":published").removesuffix(":interval").rpartition(":")
         if claim in judged or not row:
             raise ValueError(
                 f"prose asks for {name}; there is CLAIM, CLAIM:NETWORK, CLAIM:effect, CLAIM:effect:WORDS, TABLE:ROW:COLUMN and "
-                "that with :published, FIGURE:PANEL:LINE:X"
+                "that with :published or :interval, FIGURE:PANEL:LINE:X"
             )
         table, frame = report.committed_table(self.paper.name, claim, self.store)
         cell = frame[(frame["row"] == row) & (frame["column"] == column)]
@@ -162,7 +165,11 @@ class Chapter:
         line = cell.iloc[0]
         if rest.endswith(":published"):
             return render.number(line["published"], line["published_std"], table.digits)
-        return render.number(line["mean"], line["std"], table.digits) if line["n"] else "(not run)"
+        if not line["n"]:
+            return "(not run)"
+        if rest.endswith(":interval"):
+            return render.effect(Difference("above"), Estimate(*line[["mean", "low", "high", "n"]]))
+        return render.number(line["mean"], line["std"], table.digits)
 
     def _point(self, name: str, figure: str, rest: str) -> str:
         _, data, _ = report.committed_figure(self.paper.name, figure, self.store)
@@ -230,12 +237,17 @@ class Chapter:
 
     # ------------------------------------------------------------ pieces
 
-    def _command(self, name: str) -> str:
-        """How to run what is missing of a table or figure, in the smallest profile that lacks some of it, and its cost."""
+    def _command(self, name: str, rows: Iterable[str] = ()) -> str:
+        """How to run what is missing of a table or figure, in the smallest profile that lacks some of it, and its cost.
+
+        Where ``rows`` of a table are named, in the smallest profile that lacks some of these.
+        """
+        asked = {f"{name}/{row}" for row in rows} or {name}
         for study in reversed(report.committed_studies(self.paper.name)):
-            jobs = report.with_parents([j for j in study.jobs([name]) if j not in self.store], self.store)
-            if jobs:
+            needed = [job for group, per in study.groups() if group in asked for seeds in per for seed in seeds for job in seed]
+            if any(job not in self.store for job in needed):
                 break
+        jobs = report.with_parents([j for j in study.jobs([name]) if j not in self.store], self.store)
         profile = study.profile
         device = "cuda" if profile == "paper" else "cpu"
         seconds = sum(cost.seconds(j, device) for j in jobs)
@@ -250,7 +262,7 @@ class Chapter:
         if not absent:
             return ""
         rows = html.escape(render.rows_in_words(absent, ran.index))
-        return f"<p class='lbgap-note'>Not run: {rows}. The whole table: {self._command(name)}.</p>"
+        return f"<p class='lbgap-note'>Not run: {rows}. The whole table: {self._command(name, absent)}.</p>"
 
     def _download(self, name: str) -> None:
         # Markdown, not HTML: the build then knows the file, copies it and fails where it is missing

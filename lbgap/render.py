@@ -118,11 +118,11 @@ def settings_line(frame: pd.DataFrame) -> str:
 
 
 def rows_in_words(rows: Iterable[str], among: Iterable[str]) -> str:
-    """Names of rows; those of their networks alone, where all of the networks' rows are meant."""
+    """Names of rows; of a network all of whose rows are meant, its name alone."""
     rows = list(rows)
-    networks = dict.fromkeys(map(network_of, rows))
     others = {network_of(row) for row in among if row not in rows}
-    return ", ".join(rows if others & set(networks) else networks)
+    names = dict.fromkeys(row if network_of(row) in others else network_of(row) for row in rows)
+    return ("; " if any("," in name for name in names) else ", ").join(names)
 
 
 def scroll(table: str) -> str:

@@ -11,7 +11,7 @@ from lbgap import cost, papers, paths
 from lbgap.papers.paper import Claim, Figure, Profile, Quantity, Setting, Study, Table
 from lbgap.records import Store
 from lbgap.spec import Job
-from lbgap.stats import MIN_SEEDS, Finding, Verdict, combine, judge
+from lbgap.stats import MIN_SEEDS, Finding, Verdict, combine, judge, t_interval
 
 # Committed records speak through these, the first that is complete.
 COMMITTED: tuple[Profile, ...] = ("paper", "cpu")
@@ -35,7 +35,7 @@ def values(quantity: Quantity, store: Store) -> list[float | None]:
 
 
 def table_frame(table: Table, profile: str, store: Store) -> pd.DataFrame:
-    """Long form, a line a cell: published mean and deviation; our mean, deviation (n - 1), n, diverged; setting.
+    """Long form, a line a cell: published mean and deviation; our mean, 95% interval, deviation (n - 1), n, diverged; setting.
 
     ``undefined`` counts values that recorded jobs do not give, such as a ratio 0 / 0.
     """
@@ -46,6 +46,8 @@ def table_frame(table: Table, profile: str, store: Store) -> pd.DataFrame:
         ours = np.array([v for v, _ in held if not np.isnan(v)])
         # a value may be there although one of its runs diverged, such as the best of several
         diverged = sum(any(store.get(job).results.get("diverged") for job in jobs) for v, jobs in held if np.isnan(v))
+        finite = len(ours) > 1 and bool(np.isfinite(ours).all())
+        interval = t_interval(ours) if finite else None
         lines.append(
             {
                 "table": table.name,
@@ -55,7 +57,9 @@ def table_frame(table: Table, profile: str, store: Store) -> pd.DataFrame:
                 "published_std": cell.published.std if cell.published and cell.published.std is not None else np.nan,
                 "profile": profile,
                 "mean": ours.mean() if len(ours) else np.nan,
-                "std": ours.std(ddof=1) if len(ours) > 1 and np.isfinite(ours).all() else np.nan,
+                "low": interval.low if interval else np.nan,
+                "high": interval.high if interval else np.nan,
+                "std": ours.std(ddof=1) if finite else np.nan,
                 "n": len(ours),
                 "diverged": diverged,
                 "undefined": len(held) - len(ours) - diverged,

@@ -9,11 +9,11 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from IPython.display import HTML, Markdown
-from test_report import HUGE, LARGE, NAN, SMALL, put, run, toy
+from test_report import HUGE, LARGE, NAN, SMALL, accuracy, put, run, toy
 
 from lbgap import chapter, pages, papers, sweep, train
 from lbgap.chapter import Chapter, ParameterError
-from lbgap.papers.paper import Paper, Settings
+from lbgap.papers.paper import Cell, Paper, Published, Settings, Study, Table
 from lbgap.records import Store
 
 
@@ -177,6 +177,21 @@ def test_a_table_shows_published_and_recorded_numbers(page, results, shown):
     assert re.search(r"Not run: b, c\.", text)
 
 
+def test_rows_that_only_the_larger_profile_has_are_run_in_it(results, monkeypatch, shown):
+    def study(settings: Settings) -> Study:
+        of = {row: accuracy(b, settings.profile) for row, b in (("a", SMALL), ("b", LARGE))}
+        rows = of if settings.profile == "paper" else of | {"b": None}
+        cells = tuple(Cell(row, "SB", Published(50.0), quantity) for row, quantity in rows.items())
+        return Study("larger", settings.profile, (Table("tab", "A table", "percent", cells, number=2),))
+
+    of = Paper("larger", {}, Settings, study, ("cpu", "paper"))
+    monkeypatch.setattr(papers, "papers", lambda: {of.name: of})
+    put(results, SMALL, [90.0, 92.0, 94.0])  # row a is there, though not with every seed
+    Chapter(of.name, {}).table("tab")
+    text = " ".join(" ".join(shown).split())
+    assert "Not run: b. The whole table: python -m lbgap run larger --profile paper --only tab (10 jobs, " in text
+
+
 def test_a_row_that_diverged_is_not_called_not_run(page, results, shown):
     put(results, HUGE, [NAN] * 5)
     page().table("tab")
@@ -235,9 +250,10 @@ def test_prose_is_filled_from_records(page, results, shown):
 def test_prose_reads_points_of_figures_and_single_settings(page, results, shown):
     put(results, SMALL, [90.0] * 5)
     put(results, LARGE, [89.0, 89.1, 88.9, 89.05, 88.95])
-    page().prose("{fig:left:SB:1} then {fig:left:SB:2.0}; {T1:effect:LB - SB}")
-    # the losses of seed s are 2 + s and 1 + s
-    assert shown == ["4 then 3; -1 [-1.1, -0.902]"]
+    page().prose("{fig:left:SB:1} then {fig:left:SB:2.0}; {T1:effect:LB - SB}; {tab:a:LB:interval}; {tab:b:XB:interval}")
+    # the losses of seed s are 2 + s and 1 + s; LB's half interval is
+    # Student's 2.776 times the root of 0.025 / 4 / 5
+    assert shown == ["4 then 3; -1 [-1.1, -0.902]; +89 [88.9, 89.1]; (not run)"]
 
 
 def test_prose_without_records_says_not_run(page, shown):

@@ -54,7 +54,8 @@ def test_a_deviation_is_set_apart_and_a_reading_names_its_rows():
         (["F1, as is", "F1, corrected"], "F1"),
         (["F1, as is"], "F1, as is"),
         (["F1, as is", "F1, corrected", "C1: plain"], "F1, C1"),
-        (["F1, as is", "C1: plain"], "F1, as is, C1: plain"),
+        (["F1, as is", "C1: plain"], "F1, as is; C1"),
+        (["C1: plain", "small batch"], "C1, small batch"),
     ],
 )
 def test_rows_are_named_by_their_networks_where_all_of_them_are_meant(rows, words):

@@ -21,6 +21,7 @@ from lbgap.papers.paper import (
     Study,
     Table,
     best_on_the_others,
+    difference,
     dig,
 )
 from lbgap.records import Record, Store
@@ -29,6 +30,7 @@ from lbgap.stats import Difference, Equivalence, Ratio
 
 EPOCHS = {"quick": 1, "cpu": 3, "paper": 4}  # another budget, so other jobs
 SEEDS = 5
+T_2 = 4.302653  # Student's t, 97.5%, 2 degrees of freedom, from a printed table
 T_4 = 2.776445  # Student's t, 97.5%, 4 degrees of freedom, from a printed table
 SMALL, LARGE, HUGE = 100, 200, 400
 
@@ -119,6 +121,14 @@ def test_values_are_read_by_seed(store):
     assert math.isnan(got[2])
 
 
+def test_differences_of_differences_read_all_of_their_records(store):
+    for batch_size, of in ((SMALL, [50.0, 40.0]), (LARGE, [25.0, 60.0]), (HUGE, [10.0, 70.0])):
+        put(store, batch_size, of)
+    small, large, huge = (accuracy(b, seeds=2) for b in (SMALL, LARGE, HUGE))
+    assert report.values(difference(difference(huge, small), large), store) == [-65.0, -30.0]
+    assert report.values(difference(huge, difference(small, large)), store) == [-15.0, 90.0]
+
+
 def test_a_quantity_may_read_diverged_runs_itself(store):
     put(store, SMALL, [90.0, NAN, None, 93.0, 94.0])
     of = Quantity(accuracy(SMALL).jobs, lambda r: -1.0 if r["diverged"] else r["accuracy"], reads_diverged=True)
@@ -142,9 +152,11 @@ def test_a_cell_is_mean_deviation_and_n(store):
     frame = report.table_frame(toy("cpu").tables[0], "cpu", store)
     small, large, absent = cell(frame, "a", "SB"), cell(frame, "a", "LB"), cell(frame, "b", "XB")
     assert (small["mean"], small["std"], small["n"]) == (92.0, 2.0, 3)  # deviations -2, 0, 2; 8 / (3 - 1)
+    half = T_2 * 2.0 / math.sqrt(3)
+    assert (small["low"], small["high"]) == pytest.approx((92.0 - half, 92.0 + half))
     assert (small["published"], small["published_std"], small["setting"], small["profile"]) == (98.0, 0.1, "digits", "cpu")
     assert (large["mean"], large["n"], large["published"]) == (97.0, 1, 97.0)
-    assert math.isnan(large["std"])
+    assert all(math.isnan(large[of_several]) for of_several in ("std", "low", "high"))
     assert math.isnan(large["published_std"])
     assert (absent["n"], absent["diverged"]) == (0, 0)
     assert math.isnan(absent["mean"])

@@ -40,8 +40,9 @@ class Quantity:
 
 
 def difference(a: Quantity, b: Quantity) -> Quantity:
-    """a - b for each seed, each read from one record."""
-    return Quantity(side_by_side(a.jobs, b.jobs), lambda of_a, of_b: a.read(of_a) - b.read(of_b))
+    """a - b for each seed."""
+    first = len(a.jobs[0])
+    return Quantity(side_by_side(a.jobs, b.jobs), lambda *results: a.read(*results[:first]) - b.read(*results[first:]))
 
 
 def best_on_the_others(choices: Sequence[Quantity]) -> Quantity:

@@ -310,11 +310,30 @@ def test_peaks_are_the_best_of_the_curve_against_its_last_point():
         column: quantity.read(*(small if job.batch_size == 13 else large for job in quantity.jobs[0]))
         for column, quantity in cells.items()
     }
+    assert shown == {"SB, peak - last": 1.0, "LB, peak - last": 4.0, "LB's peak - SB's last": -2.0}
+
+
+def test_gaps_are_large_batch_less_small_batch_by_reading_plain_and_augmented():
+    """On made-up runs whose last, running and best accuracies all differ, so that no two can be exchanged."""
+
+    def record(job) -> dict:
+        of = {(13, "none"): [10.0, 31.0, 30.0], (250, "none"): [20.0, 28.5, 24.0]}
+        curve = of.get((job.batch_size, job.data.augment)) or {13: [40.0, 47.0, 45.0], 250: [40.0, 46.5, 46.25]}[job.batch_size]
+        results = ended(curve)
+        results["final"]["test"]["running"] = {"accuracy": curve[-1] / 2}
+        return results
+
+    cells = {(c.row, c.column): c.quantity for t in study("cpu").tables if t.name == "gaps" for c in t.cells}
+    assert {row for row, _ in cells} == {"F1", "C1", "C1, augmented", "C1, augmented - plain", "C3"}
+    shown = {row: {} for row, _ in cells if row.startswith("C1")}
+    for (row, column), quantity in cells.items():
+        if row in shown:
+            shown[row][column] = quantity.read(*map(record, quantity.jobs[0]))
+    columns = ("last epoch", "last epoch, running averages", "best epoch")
     assert shown == {
-        "SB, peak - last": 1.0,
-        "LB, peak - last": 4.0,
-        "LB's peak - SB's last": -2.0,
-        "LB's peak - SB's peak": -3.0,
+        "C1": dict(zip(columns, (-6.0, -3.0, -2.5), strict=True)),
+        "C1, augmented": dict(zip(columns, (1.25, 0.625, -0.5), strict=True)),
+        "C1, augmented - plain": dict(zip(columns, (7.25, 3.625, 2.0), strict=True)),
     }
 
 

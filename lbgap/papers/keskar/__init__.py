@@ -38,7 +38,7 @@ def study(settings: PaperSettings) -> Study:
     if settings.own:  # another batch, rate or budget: what the paper varies further does not apply
         return Study("keskar", settings.profile, tuple(shown), tuple(drawn), claims_on(setups))
     along, treated = along_setups(settings, setups), treated_setups(settings, setups)
-    shown += [tables.augmented(treated), tables.conservative(treated), tables.treated(treated)]
+    shown += [tables.gaps(setups, treated), tables.augmented(treated), tables.conservative(treated), tables.treated(treated)]
     if "F1" in setups:
         shown += [tables.ruler(setups["F1"]), tables.robust(setups["F1"]), tables.variants((setups | along)["F1"])]
     drawn += [figures.batch_sweep(along), figures.along(along), figures.warm_start(along)]

@@ -1,6 +1,7 @@
 """Tables 2, 3, 4, 6 and 7, and our own, which show what the claims' rules do not."""
 
 import math
+from collections.abc import Callable
 
 from lbgap.papers.keskar.setups import BATCHES, EPSILONS, FACTS, ROBUST, VARIANTS, Setups, augment, conserve, robustly, vary
 from lbgap.papers.paper import Cell, Jobs, Quantity, Table, difference, dig, side_by_side
@@ -50,17 +51,36 @@ def conservative(setups: Setups) -> Table:
 
 
 def peaks(setups: Setups) -> Table:
-    """How far the test curve has come down from its best recorded epoch, and LB's best against SB's (K2)."""
+    """How far the test curve has come down from its best recorded epoch, and LB's best against where SB ends (K2)."""
     cells = []
     for n, s in setups.items():
         best = {b: s.peak_test_accuracy(b) for b in BATCHES}
         columns = {f"{b}, peak - last": difference(best[b], s.accuracy(b)) for b in BATCHES}
-        columns |= {
-            f"LB's peak - SB's {end}": difference(best["LB"], q)
-            for end, q in (("last", s.accuracy("SB")), ("peak", best["SB"]))
-        }
+        columns["LB's peak - SB's last"] = difference(best["LB"], s.accuracy("SB"))
         cells += [Cell(n, column, None, quantity, s.words) for column, quantity in columns.items()]
     return Table("peaks", "The best recorded epoch against the last", "points of test accuracy", tuple(cells))
+
+
+def gaps(setups: Setups, treated: Setups) -> Table:
+    """LB - SB in test accuracy under three readings, plain and with the augmentation of Table 6 (K1, K11)."""
+    readings = {
+        "last epoch": Setup.accuracy,
+        "last epoch, running averages": lambda s, b: s.accuracy(b, "test", "running"),
+        "best epoch": Setup.peak_test_accuracy,
+    }
+
+    def gap(s: Setup, reading: Callable[[Setup, str], Quantity]) -> Quantity:
+        return difference(reading(s, "LB"), reading(s, "SB"))
+
+    cells = []
+    for n, s in setups.items():
+        for column, reading in readings.items():
+            rows = {n: gap(s, reading)}
+            if n in treated and n.startswith("C"):  # the others are not augmented
+                rows[f"{n}, augmented"] = gap(augment(s), reading)
+                rows[f"{n}, augmented - plain"] = difference(rows[f"{n}, augmented"], rows[n])
+            cells += [Cell(row, column, None, quantity, s.words) for row, quantity in rows.items()]
+    return Table("gaps", "The gap in test accuracy, LB - SB, read in three ways", "points", tuple(cells))
 
 
 def box_of(setup: Setup) -> Jobs:
@@ -122,9 +142,10 @@ def variants(setup: Setup) -> Table:
     for row in VARIANTS:
         s = vary(setup, row)
         columns = {f"{split}_{b}": s.accuracy(b, split) for split in ("train", "test") for b in BATCHES}
+        columns["test, LB - SB"] = difference(columns["test_LB"], columns["test_SB"])
         columns |= {f"eps1e-3_{b}": s.sharp(b) for b in BATCHES}
         cells += [Cell(row, column, None, quantity, s.words) for column, quantity in columns.items()]
-    return Table("variants", "F1 with one thing changed", "percent; metric 2.1, epsilon 1e-3", tuple(cells))
+    return Table("variants", "F1 with one thing changed", "percent; points; metric 2.1, epsilon 1e-3", tuple(cells))
 
 
 RULERS: dict[str, dict] = {

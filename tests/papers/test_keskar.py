@@ -268,6 +268,11 @@ def test_robust_training_is_of_the_large_batch_on_all_of_mnist(profile):
         batch_size, changed = asked[row]
         (job,) = quantity.jobs[0]
         assert changes(f1[batch_size], job.of[0].run if column.startswith("eps") else job) == changed
+    results = ended([97.0]) | {
+        "final": {s: {r: {"accuracy": float(len(s + r))} for r in ("batch", "running")} for s in ("train", "test")}
+    }
+    read = {column: q.read(results) for (row, column), q in cells.items() if row == "large batch" and column[:3] != "eps"}
+    assert read == {"train": 10.0, "test": 9.0, "test running": 11.0}
     (claim,) = [c for c in of.claims if c.id == "K13"]
     for setting, robust in zip(claim.settings, ROBUST.values(), strict=True):
         (a,), (b,) = setting.a.jobs[0], setting.b.jobs[0]

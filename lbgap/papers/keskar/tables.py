@@ -131,6 +131,7 @@ def robust(setup: Setup) -> Table:
     cells = []
     for row, (s, batch) in rows.items():
         columns = {split: s.accuracy(batch, split) for split in ("train", "test")}
+        columns["test running"] = s.accuracy(batch, "test", "running")
         columns |= {label: s.sharp(batch, e) for label, e in EPSILONS.items()}
         cells += [Cell(row, column, None, quantity, s.words) for column, quantity in columns.items()]
     return Table("robust", "Adversarial and stability training of F1", "percent; metric 2.1", tuple(cells))

@@ -119,9 +119,9 @@ class Chapter:
 
     def figure_numbers(self, name: str) -> None:
         """What stands under a figure: its profile, how many seeds, where each line begins and ends, and all its numbers."""
-        _, data, used = report.committed_figure(self.paper.name, name, self.store)
+        figure, data, used = report.committed_figure(self.paper.name, name, self.store)
         if not data.empty:
-            display(HTML(render.figure_numbers(data, used)))
+            display(HTML(render.figure_numbers(report.with_tick_names(figure, data), used)))
             self._download(name)
 
     def prose(self, template: str) -> None:

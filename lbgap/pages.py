@@ -81,6 +81,7 @@ def export_csv(folder: Path) -> list[str]:
             report.committed_table(name, table, store)[1].to_csv(folder / f"{name}-{table}.csv", index=False)
             written.append(f"{name}-{table}.csv")
         for figure in dict.fromkeys(f.name for s in studies for f in s.figures):
-            report.committed_figure(name, figure, store)[1].to_csv(folder / f"{name}-{figure}.csv", index=False)
+            drawn, data, _ = report.committed_figure(name, figure, store)
+            report.with_tick_names(drawn, data).to_csv(folder / f"{name}-{figure}.csv", index=False)
             written.append(f"{name}-{figure}.csv")
     return written

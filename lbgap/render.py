@@ -91,10 +91,14 @@ def _span(n: pd.Series) -> str:
 
 def figure_numbers(data: pd.DataFrame, profiles: str) -> str:
     """Where each line of a figure begins and ends (means over seeds), folded away under its profile and seeds."""
+
+    def place(x: float | str) -> str:
+        return html.escape(x) if isinstance(x, str) else f"{x:.4g}"
+
     lines = []
     for (panel, line), part in data.groupby(["panel", "line"], sort=False):
-        means = part.groupby("x")["y"].mean()
-        ends = "".join(f"<td>{x:.4g}</td><td>{means[x]:.4g}</td>" for x in (means.index[0], means.index[-1]))
+        means = part.groupby("x", sort=not isinstance(part["x"].iloc[0], str))["y"].mean()  # ticks are in their order
+        ends = "".join(f"<td>{place(x)}</td><td>{means[x]:.4g}</td>" for x in (means.index[0], means.index[-1]))
         seeds = part["seed"].nunique()
         lines.append(f"<tr><th>{html.escape(panel)}</th><td>{html.escape(line)}</td><td>{seeds}</td>{ends}</tr>")
     head = "".join(f"<th>{h}</th>" for h in ("panel", "line", "n", "first x", "mean", "last x", "mean"))

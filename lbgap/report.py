@@ -256,6 +256,13 @@ def committed_figure(paper: str, name: str, store: Store) -> tuple[Figure, pd.Da
     return Figure(name, title, tuple(panels.values()), (), mark), data, ", ".join(used)
 
 
+def with_tick_names(figure: Figure, data: pd.DataFrame) -> pd.DataFrame:
+    """A figure's data with the names of ticks for x, in the panels that have them."""
+    ticks = {axis.name: axis.ticks for axis in figure.panels if axis.ticks}
+    named = [ticks[panel][int(x)] if panel in ticks else x for panel, x in zip(data["panel"], data["x"], strict=True)]
+    return data.assign(x=pd.Series(named, index=data.index, dtype=object if ticks else float))
+
+
 # ---------------------------------------------------------------- state
 
 

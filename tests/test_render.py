@@ -48,6 +48,15 @@ def test_a_deviation_is_set_apart_and_a_reading_names_its_rows():
     assert [part.split("</td>")[0] for part in text.split("</th><td>")[1:]] == ["ours, n = 5", "ours, running, n = 5"]
 
 
+@pytest.mark.parametrize("places, shown", [((10.0, 2.0), ("2", "10")), (("ten & more", "two"), ("ten &amp; more", "two"))])
+def test_a_line_of_a_figure_is_told_by_its_ends(places, shown):
+    """Numbers in their order, names in the order of the ticks."""
+    points = [("p", "a", seed, x, y + seed) for seed in (0, 2) for x, y in zip(places, (5.0, 1.0), strict=True)]
+    text = render.figure_numbers(pd.DataFrame(points, columns=["panel", "line", "seed", "x", "y"]), "cpu")
+    means = (2.0, 6.0) if shown[0] == "2" else (6.0, 2.0)
+    assert "<td>2</td>" + "".join(f"<td>{x}</td><td>{y:g}</td>" for x, y in zip(shown, means, strict=True)) + "</tr>" in text
+
+
 @pytest.mark.parametrize(
     "rows, words",
     [

@@ -2,7 +2,9 @@
 
 import json
 import math
+from dataclasses import replace
 
+import pandas as pd
 import pytest
 from conftest import digits_run
 
@@ -471,6 +473,18 @@ def test_a_figure_is_its_points_by_seed(store):
         ("left", "SB", 2, 1.0, 4.0),
         ("left", "SB", 2, 2.0, 3.0),
     ]
+
+
+def test_places_that_have_names_are_shown_by_them():
+    figure = Figure("f", "F", (Axis("named", "length", "y", ticks=("once", "twice")), Axis("plain", "update", "y")), ())
+    lines = [("named", "a", 0, 1.0, 5.0), ("plain", "a", 0, 1.0, 6.0), ("named", "a", 0, 0.0, 7.0)]
+    data = pd.DataFrame(lines, columns=["panel", "line", "seed", "x", "y"])
+    shown = report.with_tick_names(figure, data)
+    assert list(shown["x"]) == ["twice", 1.0, "once"]
+    assert list(shown["y"]) == [5.0, 6.0, 7.0]
+    unnamed = replace(figure, panels=(Axis("named", "length", "y"), figure.panels[1]))
+    pd.testing.assert_frame_equal(report.with_tick_names(unnamed, data), data)
+    assert report.with_tick_names(figure, data[:0]).empty
 
 
 def test_each_panel_speaks_through_one_profile(store):

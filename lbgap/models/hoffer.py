@@ -5,7 +5,7 @@ too, as in the code), grey ones by 0.5 and 0.5. The pool comes before batch norm
 code. Initial weights are PyTorch's defaults, in the residual networks He normal by fan-out. ``gamma="uniform"`` draws the
 scales of batch norm from U(0, 1), PyTorch's default until version 1.1, wherever the code leaves them to it.
 
-Chosen here: VGG, which the code lacks, is the 16-layer network with batch norm after every convolution and one linear
+Chosen here: VGG, which the code lacks, is VGG-16 with batch norm after each of its thirteen convolutions and one linear
 layer; AlexNet, of which only "one weird trick, with batch norm and two dropouts" is known here, has batch norm before
 every ReLU.
 """

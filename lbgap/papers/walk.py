@@ -8,23 +8,28 @@ from scipy import stats
 FIRST = 10  # updates before this one are left out: the start of a run is not yet a walk
 
 
-def _walked(r: dict, last: float = math.inf) -> tuple[np.ndarray, np.ndarray]:
-    """Updates from FIRST to ``last``, and the distances there."""
+def _walked(r: dict, last: float = math.inf, first: float = FIRST) -> tuple[np.ndarray, np.ndarray]:
+    """Updates from ``first`` to ``last``, and the distances there."""
     t, d = (np.array(r["distance"][k], float) for k in ("update", "value"))
-    within = (t >= FIRST) & (t <= last)
+    within = (t >= first) & (t <= last)
     return t[within], d[within]
 
 
-def log_fit(r: dict, last: float = math.inf):
-    """Distance as a + b log t up to update ``last`` (Hoffer et al. 2017, claim H5): SciPy's ``linregress``, slope b and r."""
-    t, d = _walked(r, last)
+def log_fit(r: dict, last: float = math.inf, first: float = FIRST):
+    """Distance as a + b log t between two updates (Hoffer et al. 2017, claim H5): SciPy's ``linregress``, slope b and r."""
+    t, d = _walked(r, last, first)
     return stats.linregress(np.log(t), d)
 
 
-def root_fit(r: dict):
+def root_fit(r: dict, first: float = FIRST):
     """Distance as a + b sqrt(t), an ordinary random walk's law: as many parameters as the logarithm, on the same points."""
-    t, d = _walked(r)
+    t, d = _walked(r, first=first)
     return stats.linregress(np.sqrt(t), d)
+
+
+def logarithm_over_root(r: dict, first: float = FIRST) -> float:
+    """By how much a logarithm fits better than a square root: r² of the one, minus that of the other."""
+    return log_fit(r, first=first).rvalue ** 2 - root_fit(r, first).rvalue ** 2
 
 
 def exponent(r: dict) -> float:
@@ -38,12 +43,12 @@ def in_common(*results: dict) -> float:
     return min(r["distance"]["update"][-1] for r in results)
 
 
-def apart(r: dict, reference: dict, at_the_end: bool = False) -> float:
+def apart(r: dict, reference: dict, at_the_end: bool = False, first: float = FIRST) -> float:
     """The largest difference from the reference's distance at an update that both runs have made, percent of the latter.
 
-    ``at_the_end``: at the last such update, with its sign.
+    Updates before ``first`` are left out. ``at_the_end``: at the last such update, with its sign.
     """
-    at = np.log(np.geomspace(FIRST, in_common(r, reference), 40))
+    at = np.log(np.geomspace(first, in_common(r, reference), 40))
     of_this, of_that = (np.interp(at, np.log(x["distance"]["update"]), x["distance"]["value"]) for x in (r, reference))
     difference = 100 * (of_this / of_that - 1)
     return float(difference[-1] if at_the_end else np.abs(difference).max())

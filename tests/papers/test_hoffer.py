@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 
+import numpy as np
 import pytest
 
 from lbgap import papers, schedule
@@ -251,6 +252,45 @@ def test_walks_keep_the_initial_rate_and_differ_in_the_batch_alone():
             factor = math.sqrt(b / s.small) if corrected else 1.0
             assert run.optimizer.learning_rate == pytest.approx(s.optimizer.learning_rate * factor)
             assert run.ghost_batch_size == (s.ghosts if corrected and b > s.small else None)
+
+
+def test_walks_are_looked_at_from_later_updates_too():
+    """Against correlations taken by hand; a walk that is less than four times as long as where it would begin is left out."""
+    s = setups_of(papers.settings("hoffer", profile="cpu"))["F1"]
+    cells = {(c.row, c.column): c.quantity for c in distances.beginnings("F1", s).cells}
+    t = np.unique(np.geomspace(1, 3760, 60).round())
+    d = np.where(t < 60, np.log(t), np.sqrt(t) - 3)
+    walked = {"diverged": False, "distance": {"update": list(t), "value": list(d)}}
+    for first in (10, 20, 30, 100):
+        late = t >= first
+        log, root = (np.corrcoef(law(t[late]), d[late])[0, 1] ** 2 for law in (np.log, np.sqrt))
+        assert cells[f"F1, from update {first}", "log - root, SB / 4"].read(walked) == pytest.approx(log - root)
+    steeper = walked | {"distance": {"update": list(t), "value": list(np.where(t < 25, 2.0, 1.1) * d)}}
+    for first, apart in ((10, 100), (20, 100), (30, 10)):
+        assert cells[f"F1, from update {first}", "apart, 4 SB, %"].read(steeper, walked) == pytest.approx(apart)
+    there = {first: {c for row, c in cells if row == f"F1, from update {first}"} for first in (10, 20, 30, 100)}
+    logs = [f"log - root, {name}" for name in ("SB / 4", "SB", "4 SB", "LB")]
+    assert there[10] == {*logs, "apart, 4 SB, %", "apart, LB, %"}  # LB makes 60 updates
+    assert there[20] == there[30] == {*logs[:3], "apart, 4 SB, %"}
+    assert there[100] == set(logs[:2])
+
+
+def test_what_a_longer_phase_adds_is_shown_length_by_length():
+    s = setups_of(papers.settings("hoffer", profile="cpu"))["F1"]
+    at = {distances.prolonged(s, times)[0].epochs: float(times) for times in distances.LONGER}
+
+    def record(run: Train) -> dict:
+        reached = at[run.epochs] ** 2
+        curve = {"epoch": [run.epochs - 45, run.epochs], "test_accuracy": [reached / 2, reached]}
+        return {"diverged": False, "curve": curve, "final": {"test": {"running": {"accuracy": reached}}}}
+
+    cells = distances.longer("F1", s).cells
+    shown = {(c.row, c.column): c.quantity.read(*map(record, c.quantity.jobs[0])) for c in cells}
+    for times in (1, 2, 4, 8):
+        assert shown[f"F1, × {times}", "at the end"] == times**2
+        assert shown[f"F1, × {times}", "before the rate drops"] == times**2 / 2
+    assert shown["F1, × 8 - × 4", "at the end"] == 64 - 16
+    assert shown["F1, × 8 - × 4", "before the rate drops"] == 32 - 8
 
 
 def test_a_prolonged_phase_moves_all_that_follows():

@@ -31,6 +31,13 @@ def test_fits_find_the_law_they_look_for():
     # what happens before the tenth update is left out
     early = walked(t, np.where(t < 10, 1e6, 2 + 3 * np.log(t)))
     assert walk.log_fit(early).slope == pytest.approx(3)
+    # a logarithm that turns into a square root: which of them fits better hangs on where one begins to look
+    turning = walked(t, np.where(t < 300, np.log(t), np.log(300) + np.sqrt(t) - np.sqrt(300)))
+    assert walk.logarithm_over_root(log, 100) > 0 > walk.logarithm_over_root(turning, 300)
+    t_late = t[t >= 300]
+    assert walk.root_fit(turning, 300).rvalue ** 2 == pytest.approx(1)
+    r_log = np.corrcoef(np.log(t_late), np.sqrt(t_late))[0, 1]
+    assert walk.logarithm_over_root(turning, 300) == pytest.approx(r_log**2 - 1)
 
 
 def test_distances_are_compared_at_the_same_updates():
@@ -43,5 +50,6 @@ def test_distances_are_compared_at_the_same_updates():
     crossing = walked([1, 10, 100, 1000], [0.0, 0.7 * 5 * math.log(10), 1.2 * 5 * math.log(100), 5 * math.log(1000)])
     assert walk.apart(crossing, small) == pytest.approx(30)
     assert walk.apart(crossing, small, at_the_end=True) == pytest.approx(0)
+    assert walk.apart(crossing, small, first=100) == pytest.approx(20)
     assert walk.apart(small, small) == pytest.approx(0, abs=1e-9)
     assert walk.in_common(small, crossing) == 1000

@@ -33,7 +33,7 @@ def study(settings: PaperSettings) -> Study:
     walker = "F1" if settings.profile == "cpu" else "ResNet44"
     walkers = {n: s for n, s in setups.items() if n == walker}
     for n, s in walkers.items():
-        shown.append(distances.table(n, s))
+        shown += [distances.table(n, s), distances.beginnings(n, s), distances.longer(n, s)]
         drawn += [distances.figure(n, s), distances.layers(n, s), distances.plateau(n, s)]
     f1 = [s for n, s in setups.items() if n == "F1"]
     shown += [ladder.fitted(setups), choices.released(setups), *map(choices.other_batch, f1), *map(choices.search, f1)]

@@ -13,15 +13,16 @@ from lbgap.stats import Difference
 MARGIN = 0.5  # points of accuracy within which a gap counts as closed
 NOTES = {
     "H1": "F1's batches were chosen after a trial in which a quarter of both showed the opposite",
-    "H3": "asks for as many networks as there are beside F1 and C3, whose published steps, 0.05 and 0.12 points, five seeds "
-    "cannot resolve: in profile cpu for one of two",
+    "H3": "one of the two networks of profile cpu must hold: published steps as small as F1's, 0.05 points, and C3's, 0.12, "
+    "five seeds cannot resolve, and they are not asked for; C1's ghost batches have 16 images there, not 128",
     "H4": "that it sometimes beats the small batch is not tested",
-    "H5": "on one network; a logarithm is asked to fit better than the square root of t, an ordinary random walk's law",
-    "H6": "on one network, from the tenth update on, for batches above the small one",
+    "H5": "on one network, from the tenth update on; a logarithm is asked to fit better than the square root of t, an ordinary "
+    "random walk's law; from later on it may not (see the chapter)",
+    "H6": "on one network, for batches above the small one, from the tenth update on; from later on the curves may match",
     "H7": "on one network; that the number of updates is the cause is not tested",
-    "H8": "on one network's small batch, which had not reached a plateau",
-    "H9": "on one network, by the large batch at the small one's number of updates, and so with more images, and nothing "
-    "else changed",
+    "H8": "on one network's small batch, longest against the regime's own phase, which ends before the plateau",
+    "H9": "on one network, by the large batch at the small one's number of updates, and so with more images; which of the two "
+    "is the cause is not tested",
 }
 TOO_SMALL = ("F1", "C3")  # networks whose published gain from ghost batch norm is below 0.2 points
 

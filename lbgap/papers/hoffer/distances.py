@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from lbgap.papers import walk
 from lbgap.papers.hoffer.setups import Column, accuracy
-from lbgap.papers.paper import Axis, Cell, Figure, Quantity, Table, side_by_side
+from lbgap.papers.paper import Axis, Cell, Figure, Quantity, Table, difference, side_by_side
 from lbgap.papers.setup import Setup, point
 from lbgap.schedule import square_root_scaling
 
@@ -33,10 +33,10 @@ def read_of(column: Column, read: Callable[[dict], float]) -> Quantity:
     return setup.of_runs(batch, read)
 
 
-def apart(n: str, s: Setup, batch_size: int, corrected: bool, at_the_end: bool = False) -> Quantity:
+def apart(n: str, s: Setup, batch_size: int, corrected: bool, at_the_end: bool = False, first: float = walk.FIRST) -> Quantity:
     """How far the walk is from the small batch's at the updates that both make, percent of the latter's distance."""
     large, of_small = (setup.runs(b) for setup, b in (walked(n, s, batch_size, corrected), walked(n, s, s.small, False)))
-    return Quantity(side_by_side(large, of_small), lambda *both: walk.apart(*both, at_the_end))
+    return Quantity(side_by_side(large, of_small), lambda *both: walk.apart(*both, at_the_end, first))
 
 
 def table(n: str, s: Setup) -> Table:
@@ -59,6 +59,26 @@ def table(n: str, s: Setup) -> Table:
     return Table(
         "walk", "Distance from the start at the initial rate", f"fits from update {walk.FIRST} on", tuple(cells), digits=3
     )
+
+
+BEGINNINGS = (walk.FIRST, 20, 30, 100)
+
+
+def beginnings(n: str, s: Setup) -> Table:
+    """What H5 and H6 would see if the walk were looked at from a later update on; walks at least four times as long alone."""
+    sizes, cells = dict(zip(("SB / 4", "SB", "4 SB", "LB"), batch_sizes(s), strict=True)), []
+    for first in BEGINNINGS:
+        lasting = {name: b for name, b in sizes.items() if walked(n, s, b, False)[0].train(b, 0).updates >= 4 * first}
+        columns = {
+            f"log - root, {name}": read_of(walked(n, s, b, False), lambda r, first=first: walk.logarithm_over_root(r, first))
+            for name, b in lasting.items()
+        }
+        columns |= {f"apart, {name}, %": apart(n, s, b, True, first=first) for name, b in lasting.items() if b > s.small}
+        cells += [
+            Cell(f"{n}, from update {first}", c, None, q, walked(n, s, s.small, False)[0].words) for c, q in columns.items()
+        ]
+    title = "What the first update decides: log over root as is, most apart from SB corrected"
+    return Table("beginnings", title, "difference of r²; percent", tuple(cells), digits=3)
 
 
 def figure(n: str, s: Setup) -> Figure:
@@ -108,6 +128,17 @@ def before_the_drop(of: Column) -> Quantity:
         return r["curve"]["test_accuracy"][at[-1]] if at else math.nan
 
     return setup.of_runs(batch, read)
+
+
+def longer(n: str, s: Setup) -> Table:
+    """Both accuracies by the length of the high-rate phase, times the regime's, and what the last doubling adds."""
+    cells = []
+    for column, read in (("before the rate drops", before_the_drop), ("at the end", accuracy)):
+        rows = {f"{n}, × {times}": read(prolonged(s, times)) for times in LONGER}
+        *_, before, last = rows
+        rows[f"{n}, × {LONGER[-1]} - × {LONGER[-2]}"] = difference(rows[last], rows[before])
+        cells += [Cell(row, column, None, quantity, s.words) for row, quantity in rows.items()]
+    return Table("longer", "High-rate phases times as long as the regime's", "validation accuracy, percent", tuple(cells))
 
 
 def plateau(n: str, s: Setup) -> Figure:

@@ -261,8 +261,8 @@ def test_robust_training_is_of_the_large_batch_on_all_of_mnist(profile):
     of = study(profile)
     f1 = {run.batch_size: run for run in runs(of, ["table2/F1"]) if run.seed == 0}
     cells = {(c.row, c.column): c.quantity for t in of.tables for c in t.cells if t.name == "robust"}
-    asked = {"small batch": (256, {}), "large batch": (6000, {})}
-    asked |= {f"large batch with {k} training": (6000, {"robust": r.model_dump()}) for k, r in ROBUST.items()}
+    asked = {"SB": (256, {}), "LB": (6000, {})}
+    asked |= {f"LB, {k}": (6000, {"robust": r.model_dump()}) for k, r in ROBUST.items()}
     assert {row for row, _ in cells} == set(asked)
     for (row, column), quantity in cells.items():
         batch_size, changed = asked[row]
@@ -271,7 +271,7 @@ def test_robust_training_is_of_the_large_batch_on_all_of_mnist(profile):
     results = ended([97.0]) | {
         "final": {s: {r: {"accuracy": float(len(s + r))} for r in ("batch", "running")} for s in ("train", "test")}
     }
-    read = {column: q.read(results) for (row, column), q in cells.items() if row == "large batch" and column[:3] != "eps"}
+    read = {column: q.read(results) for (row, column), q in cells.items() if row == "LB" and column[:3] != "eps"}
     assert read == {"train": 10.0, "test": 9.0, "test running": 11.0}
     (claim,) = [c for c in of.claims if c.id == "K13"]
     for setting, robust in zip(claim.settings, ROBUST.values(), strict=True):

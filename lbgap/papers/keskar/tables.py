@@ -126,8 +126,7 @@ def treated(setups: Setups) -> Table:
 
 def robust(setup: Setup) -> Table:
     """The large batch under adversarial and stability training, beside both batches as they are (E.3)."""
-    rows = {"small batch": (setup, "SB"), "large batch": (setup, "LB")}
-    rows |= {f"large batch with {kind} training": (robustly(setup, kind), "LB") for kind in ROBUST}
+    rows = {b: (setup, b) for b in BATCHES} | {f"LB, {kind}": (robustly(setup, kind), "LB") for kind in ROBUST}
     cells = []
     for row, (s, batch) in rows.items():
         columns = {split: s.accuracy(batch, split) for split in ("train", "test")}

@@ -11,8 +11,8 @@ from lbgap.stats import Difference, Equivalence, Ratio, Trend, rank_correlation
 
 NOTES = {
     "K4": "tested for the lower end of the range, a factor of ten, and not for the upper one",
-    "K5": "under our scale of A, which the paper leaves open, and with batch statistics; the chapter shows other scales, on one "
-    "pair of solutions, and running averages",
+    "K5": "under our scale of A, which the paper leaves open, and with batch statistics; the chapter shows other scales, on "
+    "one pair of solutions, and running averages",
     "K6": "read on single weights, and 'steeply' as half of the rise; what all the others make alone is shown, not judged",
     "K9": "tested for the lower end of the range, a factor of three, and not for the upper one",
     "K10": "at equal epochs, from the first on; whether the two are alike at high loss is not tested",

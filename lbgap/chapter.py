@@ -15,7 +15,7 @@ from lbgap import cost, papers, paths, plots, render, report, sweep
 from lbgap.jobs import Cache, default_device
 from lbgap.papers.paper import Figure, Study
 from lbgap.records import Store
-from lbgap.stats import Difference, Estimate
+from lbgap.stats import Estimate
 
 COMMITTED = "committed"
 RUN_PARAMETERS = ("minutes", "workers")
@@ -168,7 +168,7 @@ class Chapter:
         if not line["n"]:
             return "(not run)"
         if rest.endswith(":interval"):
-            return render.effect(Difference("above"), Estimate(*line[["mean", "low", "high", "n"]]))
+            return render.interval(Estimate(*line[["mean", "low", "high", "n"]]))
         return render.number(line["mean"], line["std"], table.digits)
 
     def _point(self, name: str, figure: str, rest: str) -> str:

@@ -140,13 +140,19 @@ def effect(rule: Rule, e: Estimate | None) -> str:
     A dash where there is none, or where it is not a number.
     """
 
-    def three(value: float, sign: str = "") -> str:
-        return f"{float(f'{value:.3g}'):{sign},g}"
-
     if e is None or pd.isna(e.effect):
         return "–"
     mark = "× " if isinstance(rule, Ratio) else "rank corr. " if isinstance(rule, Trend) else ""
-    mean = mark + three(e.effect, "" if isinstance(rule, Ratio) else "+")
+    return mark + interval(e, signed=not isinstance(rule, Ratio))
+
+
+def interval(e: Estimate, signed: bool = True) -> str:
+    """A mean with its interval, "-0.22 [-0.3, -0.1]"; the mean alone where there is one value."""
+
+    def three(value: float, sign: str = "") -> str:
+        return f"{float(f'{value:.3g}'):{sign},g}"
+
+    mean = three(e.effect, "+" if signed else "")
     return mean if e.n < 2 else f"{mean} [{three(e.low)}, {three(e.high)}]"
 
 

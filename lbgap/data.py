@@ -61,45 +61,74 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """A train and a test split on one device, with the SHA-256 of the raw arrays they were made from."""
+    """A train and a test split on one device, with the SHA-256 of the raw arrays they were made from.
+
+    ``validation``, where it was asked for, are training examples that belong to neither.
+    """
 
     train: Split
     test: Split
     n_classes: int
     checksum: str
+    validation: Split | None = None
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by name, those that are there."""
+        return {name: part for name in ("train", "test", "validation") if (part := getattr(self, name)) is not None}
 
 
 class DataMissing(FileNotFoundError):
     """The data set is not where it is looked for; the message says where, and how to get it."""
 
 
-def load(name: str, n_train: int | None = None, n_test: int | None = None, device: str = "cpu") -> Data:
+def load(
+    name: str,
+    n_train: int | None = None,
+    n_test: int | None = None,
+    device: str = "cpu",
+    *,
+    subset: int = 0,
+    n_validation: int | None = None,
+) -> Data:
     """Read a data set (or a fixed random subset of it) onto a device.
 
-    A subset is the first ``n_train`` (``n_test``) entries of one permutation of the whole set, the same in every run.
+    The training examples of a subset are the first ``n_train`` entries of one permutation of the whole set, the same in every
+    run; the next ``n_validation`` entries are held out. ``subset`` is the seed of that permutation. The test examples of
+    a subset are the same whatever ``subset`` is.
 
     Raises:
-        ValueError: unknown name, a subset larger than the set, or files that hold something else.
+        ValueError: unknown name, a subset larger than the set, held-out examples without ``n_train``, or files that hold
+            something else.
         DataMissing: the files are not under ``LBGAP_DATA``.
     """
     source, place = lookup(name), locate(name)
-    arrays = _imagenet(place) if name == "imagenet" else _raw(name, place)
-    splits = {}
-    for split, (x, y), take, whole in (
-        ("train", arrays[:2], n_train, source.n_train),
-        ("test", arrays[2:4], n_test, source.n_test),
-    ):
-        if take is None and len(y) != whole:
+    x, y, xt, yt, checksum = _imagenet(place) if name == "imagenet" else _raw(name, place)
+    for split, labels, take, whole in (("train", y, n_train, source.n_train), ("test", yt, n_test, source.n_test)):
+        if take is None and len(labels) != whole:
             raise ValueError(
-                f"{place} holds {len(y)} {split} examples of {name}; accepted are {whole}, or a subset by n_{split}"
+                f"{place} holds {len(labels)} {split} examples of {name}; accepted are {whole}, or a subset by n_{split}"
             )
-        if take is not None and not 1 <= take <= len(y):
-            raise ValueError(f"n_{split} is {take}; {name} accepts 1 to {len(y)}")
-        if take is not None and take < len(y):
-            chosen = np.sort(np.random.default_rng(0).permutation(len(y))[:take])
+        if take is not None and not 1 <= take <= len(labels):
+            raise ValueError(f"n_{split} is {take}; {name} accepts 1 to {len(labels)}")
+    held_out = n_validation or 0
+    if held_out and (n_train is None or n_train + held_out > len(y)):
+        raise ValueError(f"n_validation is {n_validation}; accepted is what n_train leaves of the {len(y)} of {name}")
+
+    def part(x, y, seed: int, start: int, stop: int) -> Split:
+        if stop - start < len(y):
+            chosen = np.sort(np.random.default_rng(seed).permutation(len(y))[start:stop])
             x, y = [x[i] for i in chosen] if isinstance(x, list) else x[chosen], y[chosen]
-        splits[split] = Split(_inputs(x, source, device), torch.tensor(y, dtype=torch.int64, device=device))
-    return Data(splits["train"], splits["test"], source.n_classes, arrays[4])
+        return Split(_inputs(x, source, device), torch.tensor(y, dtype=torch.int64, device=device))
+
+    n = n_train or len(y)
+    return Data(
+        part(x, y, subset, 0, n),
+        part(xt, yt, 0, 0, n_test or len(yt)),
+        source.n_classes,
+        checksum,
+        part(x, y, subset, n, n + held_out) if held_out else None,
+    )
 
 
 def _inputs(x: np.ndarray | list[Path], source: Source, device: str) -> Tensor | Pictures:

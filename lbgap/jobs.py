@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import lbgap
 from lbgap import measure, models, paths, train
-from lbgap.data import Data, load
+from lbgap.data import Data
 from lbgap.records import Record, tidy
 from lbgap.spec import Job, Measure, Train, Weights
 
@@ -70,8 +70,7 @@ def execute(
         results = train.run(job, device, start, keep, lambda epoch, state: cache.put(job.at(epoch), state))
         checksum = results.pop("checksum")
     else:
-        spec = job.run.data
-        data = load(spec.name, spec.n_train, spec.n_test, device)
+        data = job.run.data.load(device)
         results, checksum = MEASURES[job.kind](job, data, [cache.get(w) for w in job.of], device), data.checksum
     return Record(
         job,

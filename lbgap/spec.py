@@ -97,12 +97,18 @@ def _sentence(cls: type, error: ValidationError) -> str:
 
 
 class DataSpec(Frozen):
-    """Which data: a set, a subset of it (None = all), the augmentation of the training inputs."""
+    """Which data: a set, a subset of it (None = all), the augmentation of the training inputs.
+
+    ``subset`` is the seed that draws the ``n_train`` training examples; the ``n_validation`` after them are held out of
+    both splits, so that a rate can be chosen on them.
+    """
 
     name: str
     n_train: Count | None = None
     n_test: Count | None = None
     augment: Literal["none", "keskar", "hoffer"] = "none"
+    subset: Seed = 0
+    n_validation: Count | None = None
 
     @model_validator(mode="after")
     def _within_the_set(self):
@@ -111,12 +117,24 @@ class DataSpec(Frozen):
             value = getattr(self, field)
             if value is not None and value > most:
                 raise ValueError(f"{field} is {value}; {self.name} accepts 1 to {most}")
+        if self.subset and self.n_train is None:
+            raise ValueError(f"subset is {self.subset}; without n_train nothing is drawn, and accepted is 0")
+        if self.n_validation is not None and self.n_validation > source.n_train - self.size:
+            raise ValueError(
+                f"n_validation is {self.n_validation}; with {self.size} training examples {self.name} accepts "
+                f"{'none' if self.size == source.n_train else f'1 to {source.n_train - self.size}'}"
+            )
         return self
 
     @property
     def size(self) -> int:
         """Number of training examples."""
         return self.n_train or datasets.lookup(self.name).n_train
+
+    def load(self, device: str = "cpu") -> datasets.Data:
+        """The tensors; what :func:`lbgap.data.load` raises."""
+        selection = {"subset": self.subset, "n_validation": self.n_validation}
+        return datasets.load(self.name, self.n_train, self.n_test, device, **selection)
 
 
 class OptimizerSpec(Frozen):

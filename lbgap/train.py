@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lbgap import augment, ghost, models, robust, schedule
-from lbgap.data import Data, load
+from lbgap.data import Data
 from lbgap.evaluate import CHUNK, loss_and_accuracy
 from lbgap.spec import OptimizerSpec, Train
 
@@ -56,7 +56,7 @@ def run(
         raise ValueError(
             f"start is {'None' if start is None else 'given'}; this spec {'needs' if spec.start else 'has no'} starting weights"
         )
-    data = load(spec.data.name, spec.data.n_train, spec.data.n_test, device)
+    data = spec.data.load(device)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(spec.seed)  # initialisation and dropout
         model = initial_model(spec, data).to(device)
@@ -98,7 +98,7 @@ def _train(spec, model, data, device, keep, on_weights, stop_after, losses_only)
     loss_at, distance = {}, {"update": [], "value": []}
     if spec.layers:
         distance["layers"] = {name: [] for name in names}
-    curve = {name: [] for name in CURVE}
+    curve = {name: [] for name in CURVE + (("validation_accuracy",) if data.validation else ())}
     update, diverged = 0, False
     hand_out(0)
     for epoch in range(1, spec.epochs + 1):
@@ -142,9 +142,10 @@ def _train(spec, model, data, device, keep, on_weights, stop_after, losses_only)
             break
         hand_out(epoch)
         if evaluated:
-            for name, value in zip(
-                curve, (epoch, update, mean, 100 * int(correct) / seen, test_loss, test_accuracy), strict=True
-            ):
+            point = [epoch, update, mean, 100 * int(correct) / seen, test_loss, test_accuracy]
+            if data.validation:
+                point.append(loss_and_accuracy(model, data.validation.x, data.validation.y, spec.curve_reading)[1])
+            for name, value in zip(curve, point, strict=True):
                 curve[name].append(value)
     if losses_only:
         return {"loss_at": loss_at}
@@ -156,7 +157,7 @@ def _train(spec, model, data, device, keep, on_weights, stop_after, losses_only)
                 reading: dict(zip(("loss", "accuracy"), loss_and_accuracy(model, part.x, part.y, reading), strict=True))
                 for reading in ("batch", "running")
             }
-            for split, part in (("train", data.train), ("test", data.test))
+            for split, part in data.splits.items()
         }
     )
     return {
@@ -175,13 +176,14 @@ def _refuse_a_single_example(spec: Train, model: nn.Module, data: Data) -> None:
     """Batch norm has no statistics of one example: better said before a run than after its last update."""
     if not any(isinstance(m, _BatchNorm) for m in model.modules()):
         return
-    train, test = len(data.train.y), len(data.test.y)
+    train, test, held_out = (len(part) if part else 0 for part in (data.train, data.test, data.validation))
     for name, value, examples, size, last in (
         ("batch_size", spec.batch_size, train, spec.batch_size, f"with {train} training examples the last batch"),
         ("n_train", train, train, CHUNK, f"read in chunks of {CHUNK} the last"),
         ("n_test", test, test, CHUNK, f"read in chunks of {CHUNK} the last"),
+        ("n_validation", held_out, held_out, CHUNK, f"read in chunks of {CHUNK} the last"),
     ):
-        if examples % size == 1 % size:
+        if examples and examples % size == 1 % size:
             raise ValueError(
                 f"{name} is {value}; {last} has 1, of which batch norm has no statistics; "
                 "accepted is one that leaves 0 or at least 2"

@@ -175,6 +175,31 @@ def test_a_subset_is_random_and_contains_the_smaller_ones():
     assert max(found[50]) > 700  # not the beginning: 50 of the first 700 alone has a chance below 2^-50
 
 
+def test_another_subset_is_drawn_independently_and_leaves_the_test_examples():
+    whole = data.load("digits").train.x
+    first, second = (set(positions(data.load("digits", 700, 50, subset=i).train.x, whole)) for i in (0, 1))
+    assert 700 * 700 / 1438 - 100 < len(first & second) < 700 * 700 / 1438 + 100  # hypergeometric, deviation 10
+    a, b = (data.load("digits", 700, 50, subset=i).test for i in (0, 1))
+    assert torch.equal(a.x, b.x) and torch.equal(a.y, b.y)
+
+
+@pytest.mark.parametrize("subset", [0, 3])
+def test_held_out_examples_belong_to_neither_split(subset):
+    whole = data.load("digits")
+    held = data.load("digits", 200, 50, subset=subset, n_validation=100)
+    assert torch.equal(held.train.x, data.load("digits", 200, subset=subset).train.x)
+    found = positions(held.validation.x, whole.train.x)
+    assert len(set(found)) == 100 and not set(found) & set(positions(held.train.x, whole.train.x))
+    assert torch.equal(whole.train.y[found], held.validation.y)
+    assert list(held.splits) == ["train", "test", "validation"] and list(whole.splits) == ["train", "test"]
+
+
+@pytest.mark.parametrize("n, held_out", [(None, 1), (1400, 39)])
+def test_held_out_examples_that_are_not_there_are_refused(n, held_out):
+    with pytest.raises(ValueError, match=f"^n_validation is {held_out}; accepted is what n_train leaves of the 1438"):
+        data.load("digits", n, n_validation=held_out)
+
+
 def test_one_split_may_be_cut_alone():
     cut = data.load("digits", n_test=10)
     assert (len(cut.train), len(cut.test)) == (1438, 10)

@@ -28,6 +28,8 @@ ROBUST = RobustSpec(kind="adversarial", size=0.25, weight=0.5)
 CHANGES = {
     "data.name": {"data": DataSpec(name="mnist")},
     "data.n_train": {"data": DataSpec(name="digits", n_train=1000)},
+    "data.subset": {"data": DataSpec(name="digits", n_train=1000, subset=1)},
+    "data.n_validation": {"data": DataSpec(name="digits", n_train=1000, n_validation=100)},
     "data.n_test": {"data": DataSpec(name="digits", n_test=100)},
     "data.augment": {"data": DataSpec(name="digits", augment="keskar")},
     "model": {"model": "keskar.F2"},
@@ -322,6 +324,9 @@ REFUSED = [
     (lambda: DataSpec(name="digits", n_train=1439), "n_train", "1439", "1 to 1438"),
     (lambda: DataSpec(name="digits", n_test=360), "n_test", "360", "1 to 359"),
     (lambda: DataSpec(name="digits", n_train=0), "n_train", "0", "1"),
+    (lambda: DataSpec(name="digits", subset=2), "subset", "2", "0"),
+    (lambda: DataSpec(name="digits", n_validation=2), "n_validation", "2", "none"),
+    (lambda: DataSpec(name="digits", n_train=1000, n_validation=439), "n_validation", "439", "1 to 438"),
     (lambda: DataSpec(name="digits", n_train=10.5), "n_train", "10.5", "integer"),
     (lambda: DataSpec(name="digits", augment="flip"), "augment", "'flip'", "'keskar'"),
     (lambda: OptimizerSpec(name="adan", learning_rate=1.0), "name", "'adan'", "'adam' or 'sgd'"),

@@ -719,11 +719,22 @@ def test_a_last_batch_of_one_is_refused():
 @pytest.mark.parametrize("field, sizes", [("n_train", (5001, 20)), ("n_test", (20, 5001))])
 def test_an_evaluation_that_would_end_on_one_example_is_refused_before_the_run(monkeypatch, field, sizes):
     """5001 = 5000 + 1."""
-    digits = train.load("digits", 20, 20)
+    digits = load("digits", 20, 20)
     ends = [Split(digits.train.x[:1].expand(n, *digits.train.x.shape[1:]), digits.train.y[:1].expand(n)) for n in sizes]
-    monkeypatch.setattr(train, "load", lambda *_: Data(*ends, digits.n_classes, digits.checksum))
+    monkeypatch.setattr(DataSpec, "load", lambda *_: Data(*ends, digits.n_classes, digits.checksum))
     losses = []
     monkeypatch.setattr(train, "_loss", lambda *_: losses.append(1))
     with pytest.raises(ValueError, match=f"^{field} is 5001; read in chunks of 5000 the last has 1, "):
         train.run(digits_run(13, epochs=1))
     assert not losses
+
+
+def test_held_out_examples_are_evaluated_like_a_split_of_their_own():
+    states = []
+    spec = digits_run(32, epochs=2, data=DataSpec(name="digits", n_train=96, n_test=50, n_validation=40))
+    result = train.run(spec, on_weights=lambda _, state: states.append(state))
+    held_out = load("digits", 96, 50, n_validation=40).validation
+    loss, accuracy = loss_and_accuracy(network(spec, states[-1]), held_out.x, held_out.y, "batch")
+    assert result["final"]["validation"]["batch"] == pytest.approx({"loss": loss, "accuracy": accuracy}, rel=1e-6)
+    assert result["curve"]["validation_accuracy"][-1] == pytest.approx(accuracy)
+    assert len(result["curve"]["validation_accuracy"]) == 2

@@ -24,10 +24,8 @@ def values(quantity: Quantity, store: Store) -> list[float | None]:
         records = [store.get(job) for job in jobs]
         if any(r is None for r in records):
             out.append(None)
-        elif not quantity.reads_diverged and any(r.results.get("diverged") for r in records):
-            out.append(float("nan"))
         else:
-            out.append(quantity.read(*(r.results for r in records)))
+            out.append(quantity.value(*(r.results for r in records)))
     return out
 
 

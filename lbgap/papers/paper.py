@@ -6,9 +6,10 @@ A paper is data. Nothing here is computed or drawn; the jobs of a study are thos
 import itertools
 import json
 import math
+import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +24,13 @@ Jobs = tuple[tuple[Job, ...], ...]  # for each seed, the jobs whose records are 
 
 
 def side_by_side(*jobs: Jobs) -> Jobs:
-    """For each seed the jobs of all of them, in order: what a quantity of several runs reads."""
+    """For each seed the jobs of all of them, in order: what a quantity of several runs reads.
+
+    Raises:
+        ValueError: another number of seeds in one than in another.
+    """
+    if len({len(seeds) for seeds in jobs}) > 1:
+        raise ValueError(f"jobs are of {', '.join(str(len(seeds)) for seeds in jobs)} seeds; accepted is one number of seeds")
     return tuple(tuple(job for part in seed for job in part) for seed in zip(*jobs, strict=True))
 
 
@@ -38,11 +45,29 @@ class Quantity:
     read: Callable[..., float]
     reads_diverged: bool = False
 
+    def value(self, *results: dict) -> float:
+        """The number of one seed, from the results of its records; NaN where a run diverged."""
+        if not self.reads_diverged and any(r.get("diverged") for r in results):
+            return math.nan
+        return self.read(*results)
+
+
+def combined(f: Callable[..., float], *quantities: Quantity) -> Quantity:
+    """``f`` of the numbers of several quantities, seed by seed; each is read of its own records, by its own reader.
+
+    Where one of them has no number, because a run diverged, ``f`` is given NaN for it.
+    """
+
+    def read(*results: dict) -> float:
+        rest = iter(results)
+        return float(f(*(q.value(*itertools.islice(rest, len(q.jobs[0]))) for q in quantities)))
+
+    return Quantity(side_by_side(*(q.jobs for q in quantities)), read, reads_diverged=True)
+
 
 def difference(a: Quantity, b: Quantity) -> Quantity:
     """a - b for each seed."""
-    first = len(a.jobs[0])
-    return Quantity(side_by_side(a.jobs, b.jobs), lambda *results: a.read(*results[:first]) - b.read(*results[first:]))
+    return combined(operator.sub, a, b)
 
 
 def best_on_the_others(choices: Sequence[Quantity]) -> Quantity:
@@ -51,17 +76,14 @@ def best_on_the_others(choices: Sequence[Quantity]) -> Quantity:
     To choose by the very number that is then reported would flatter whatever offers more choices. A choice under which
     one of the other seeds diverged is not made.
     """
-    read, seeds = choices[0].read, range(len(choices[0].jobs))
-    jobs = tuple(
-        tuple(job for i in (seed, *(other for other in seeds if other != seed)) for q in choices for job in q.jobs[i])
-        for seed in seeds
-    )
 
-    def chosen(*results: dict) -> float:
-        own, *others = np.array([read(r) for r in results]).reshape(-1, len(choices))
-        return float(own[np.nan_to_num(np.mean(others, axis=0), nan=-np.inf).argmax()]) if others else math.nan
+    def chosen(*numbers: float) -> float:
+        own, *others = np.reshape(numbers, (-1, len(choices)))
+        return own[np.nan_to_num(np.mean(others, axis=0), nan=-np.inf).argmax()] if others else math.nan
 
-    return Quantity(jobs, chosen, reads_diverged=True)
+    # seed 0 beside all the others, seed 1 beside all the others, ...: the same seeds, each time one further
+    turns = range(len(choices[0].jobs))
+    return combined(chosen, *(replace(q, jobs=q.jobs[turn:] + q.jobs[:turn]) for turn in turns for q in choices))
 
 
 @dataclass(frozen=True)
@@ -228,6 +250,8 @@ class Study:
     def jobs(self, only: Iterable[str] = ()) -> list[Job]:
         """Every job once, seed by seed, so that a sweep cut short is a smaller complete one.
 
+        The seed is that of the job's run: a quantity may list, beside a seed's own jobs, those of other seeds.
+
         Args:
             only: names of tables, rows ("table2/F1"), figures or claims (all of them where empty).
         Raises:
@@ -239,7 +263,8 @@ class Study:
             raise ValueError(f"only is '{sorted(unknown)[0]}'; accepted are {', '.join(groups)}")
         chosen = [jobs for name, per in groups.items() if not only or name in only for jobs in per]
         rounds = itertools.zip_longest(*chosen, fillvalue=())
-        return list(dict.fromkeys(job for seed in rounds for jobs in seed for job in jobs))
+        jobs = dict.fromkeys(job for seed in rounds for jobs in seed for job in jobs)
+        return sorted(jobs, key=lambda job: job.run.seed)
 
 
 class Settings(Frozen):

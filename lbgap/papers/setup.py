@@ -177,7 +177,7 @@ def named(setups: dict[str, Setup], settings: Settings) -> dict[str, Setup]:
 
 def point(panel: str, line: str, x: float, quantity: Quantity) -> Series:
     """A quantity as one point of a line, at ``x``."""
-    return Series(panel, line, quantity.jobs, lambda *results: [(x, quantity.read(*results))])
+    return Series(panel, line, quantity.jobs, lambda *results: [(x, quantity.value(*results))])
 
 
 def published_table(facts: dict, name: str, setups: dict[str, Setup], columns: dict[str, Callable[[Setup], Quantity]]) -> Table:

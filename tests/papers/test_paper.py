@@ -22,7 +22,10 @@ from lbgap.papers.paper import (
     Table,
     best_on_the_others,
     claims,
+    combined,
+    difference,
     dig,
+    side_by_side,
 )
 from lbgap.stats import Difference
 
@@ -119,6 +122,70 @@ def test_a_choice_under_which_another_seed_diverged_is_not_made():
     found = chosen_among([100, 200], values)
     assert math.isnan(found[0])
     assert found[1:] == [50.0] * 4
+
+
+def numbers(*of_seeds: tuple[float | None, ...], batch_size: int = 100) -> tuple:
+    """A quantity of so many records a seed, which adds them up; and their results by job (None: diverged)."""
+    jobs = tuple(tuple(digits_run(batch_size + i, seed) for i in range(len(values))) for seed, values in enumerate(of_seeds))
+    results = {
+        job: {"diverged": True} if value is None else {"value": value}
+        for seed, values in enumerate(of_seeds)
+        for job, value in zip(jobs[seed], values, strict=True)
+    }
+    return Quantity(jobs, lambda *r: sum(x["value"] for x in r)), results
+
+
+def per_seed(quantity: Quantity, results: dict) -> list[float]:
+    """The quantity's number of each seed."""
+    return [quantity.value(*(results[job] for job in jobs)) for jobs in quantity.jobs]
+
+
+def test_combined_quantities_are_read_each_by_its_own_reader_of_its_own_records():
+    """Two records a seed of the one, one of the other, which is read upside down."""
+    of_two, first_results = numbers((1.0, 2.0), (3.0, 4.0))
+    of_one, more = numbers((5.0,), (8.0,), batch_size=300)
+    upside_down = Quantity(of_one.jobs, lambda r: -r["value"])
+    results = first_results | more
+    both = combined(lambda a, b: a * b, of_two, upside_down)
+    assert per_seed(both, results) == [3.0 * -5.0, 7.0 * -8.0]
+    assert per_seed(combined(lambda a, b: a + b, both, of_two), results) == [-12.0, -49.0]
+
+
+def test_a_run_that_diverged_is_judged_by_the_quantity_that_it_belongs_to():
+    """A difference to a quantity that has a number for such runs has one too; to one that has none, it has none."""
+    plain, results = numbers((1.0,), (None,), (3.0,))
+    other, more = numbers((10.0,), (20.0,), (None,), batch_size=300)
+    tolerant = Quantity(other.jobs, lambda r: -1.0 if "diverged" in r else r["value"], reads_diverged=True)
+    found = per_seed(difference(tolerant, plain), results | more)
+    assert (found[0], found[2]) == (9.0, -4.0)
+    assert math.isnan(found[1])
+    assert [math.isnan(v) for v in per_seed(difference(other, plain), results | more)] == [False, True, True]
+
+
+def test_choices_may_be_of_several_records_and_read_each_in_its_own_way():
+    """The first is a mean of two records, the second upside down: against a loop over the numbers that they show."""
+    table = np.array([[95.0, 85.0, 91.0], [90.0, 92.0, 89.0], [88.0, 94.0, 92.5], [91.0, 90.0, 90.5], [60.0, 92.0, 89.0]])
+    two, results = numbers(*((a, b) for a, b, _ in table))
+    one, more = numbers(*((-c,) for *_, c in table), batch_size=300)
+    choices = [Quantity(two.jobs, lambda a, b: (a["value"] + b["value"]) / 2), Quantity(one.jobs, lambda r: -r["value"])]
+    shown = np.stack([table[:, :2].mean(axis=1), table[:, 2]], axis=1)
+    expected = [shown[seed, np.delete(shown, seed, axis=0).mean(axis=0).argmax()] for seed in range(5)]
+    assert set(expected) & set(shown[:, 0]) and set(expected) & set(shown[:, 1]), "both are chosen by some seed"
+    assert per_seed(best_on_the_others(choices), results | more) == pytest.approx(expected)
+
+
+def test_quantities_of_other_numbers_of_seeds_are_not_combined():
+    with pytest.raises(ValueError, match="^jobs are of 3, 4 seeds; accepted is one number of seeds$"):
+        side_by_side(runs(100, 3), runs(200, 4))
+
+
+@pytest.mark.parametrize("name", sorted(papers.papers()))
+def test_a_papers_jobs_come_seed_by_seed(name):
+    """Also where a number is chosen on the other seeds; the profile cpu is run in one sitting after another."""
+    study = papers.get(name).study(papers.settings(name, profile="cpu"))
+    seeds = [job.run.seed for job in study.jobs()]
+    assert seeds == sorted(seeds)
+    assert len(set(seeds)) > 1
 
 
 def test_a_claim_needs_both_sides():

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from lbgap.papers.keskar.figures import SHAPES, batch_sizes, epochs_shown, path, sharpness_after, warm_started
 from lbgap.papers.keskar.setups import EPSILONS, FACTS, ROBUST, VARIANTS, Setups, augment, conserve, robustly, vary
 from lbgap.papers.keskar.tables import share_of_the_rise, sharpness_ratio
-from lbgap.papers.paper import Claim, Quantity, Setting, claims, dig, side_by_side
+from lbgap.papers.paper import Claim, Quantity, Setting, claims, combined, dig
 from lbgap.papers.setup import Setup
 from lbgap.stats import Difference, Equivalence, Ratio, Trend, rank_correlation
 
@@ -75,16 +75,13 @@ def _on_figures(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
         ("K10", "LB sharpness along training", "rising", epochs, large),
     ):
         yield claim, Setting(f"{n}: {label}", Trend(side), _rank(x, quantities))
-    last, first = (Quantity(side_by_side(large[i].jobs, small[i].jobs), sharpness_ratio) for i in (-1, 0))
+    last, first = (combined(sharpness_ratio, large[i], small[i]) for i in (-1, 0))
     yield "K10", Setting(f"{n}: LB / SB, last epoch against first", Ratio(10), last, first)
 
 
 def _rank(x: Sequence[float], quantities: Sequence[Quantity]) -> Quantity:
     """Rank correlation of x with one quantity at each x, per seed."""
-    read = quantities[0].read
-    return Quantity(
-        side_by_side(*(q.jobs for q in quantities)), lambda *results: rank_correlation(x, [read(r) for r in results])
-    )
+    return combined(lambda *y: rank_correlation(x, y), *quantities)
 
 
 def _on_treatments(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 from lbgap.papers.keskar.setups import BATCHES, EPSILONS, FACTS, ROBUST, VARIANTS, Setups, augment, conserve, robustly, vary
-from lbgap.papers.paper import Cell, Jobs, Quantity, Table, difference, dig, side_by_side
+from lbgap.papers.paper import Cell, Jobs, Quantity, Table, combined, difference, dig
 from lbgap.papers.setup import Setup, published_table
 from lbgap.spec import Measure
 
@@ -102,8 +102,7 @@ def directions(setups: Setups) -> Table:
     for n, s in setups.items():
         for column, part in PARTS.items():
             share = share_of_the_rise(s, part)
-            percent = Quantity(share.jobs, lambda r, read=share.read: 100 * read(r))
-            cells.append(Cell(n, column, None, percent, s.words))
+            cells.append(Cell(n, column, None, combined(lambda rise: 100 * rise, share), s.words))
     title = "LB: the rise of the loss in parts of the box"
     return Table("directions", title, "percent of the largest rise, epsilon 1e-3", tuple(cells))
 
@@ -174,12 +173,11 @@ def ruler(setup: Setup) -> Table:
     cells = []
     for label, of, arguments in rows:
         small, large = (of.sharp(b, **arguments) for b in BATCHES)
-        ratio = Quantity(side_by_side(large.jobs, small.jobs), sharpness_ratio)
+        ratio = combined(sharpness_ratio, large, small)
         cells += [Cell(label, c, None, q, of.words) for c, q in (("SB", small), ("LB", large), ("LB / SB", ratio))]
     return Table("ruler", "The same two solutions under different rulers", "metric 2.1, epsilon 1e-3", tuple(cells))
 
 
-def sharpness_ratio(large: dict, small: dict) -> float:
-    """LB over SB, from the records of two measurements; undefined where neither rises."""
-    a, b = dig("value")(large), dig("value")(small)
-    return a / b if b > 0 else math.inf if a > 0 else math.nan  # 0 / 0: shown as undefined
+def sharpness_ratio(large: float, small: float) -> float:
+    """LB over SB; undefined where neither rises."""
+    return large / small if small > 0 else math.inf if large > small else math.nan  # 0 / 0: shown as undefined

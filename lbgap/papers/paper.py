@@ -228,23 +228,27 @@ def claims(
 
 @dataclass(frozen=True)
 class Study:
-    """What one profile of a paper (or a re-runner's own settings) computes and shows."""
+    """What one profile of a paper (or a re-runner's own settings) computes and shows.
+
+    ``questions`` are ours, where ``claims`` are the paper's; both are judged by rules alike.
+    """
 
     paper: str
     profile: Profile
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
     claims: tuple[Claim, ...] = ()
+    questions: tuple[Claim, ...] = ()
 
     def groups(self) -> Iterator[tuple[str, list[Jobs]]]:
-        """(name of a table, a table's row, a figure or a claim, its jobs per seed), in the order they should be run."""
+        """(name of a table, a table's row, a figure, a claim or a question, its jobs per seed), in the order to run them in."""
         for table in self.tables:
             yield table.name, [c.quantity.jobs for c in table.cells if c.quantity]
             for row in dict.fromkeys(c.row for c in table.cells if c.quantity):
                 yield f"{table.name}/{row}", [c.quantity.jobs for c in table.cells if c.quantity and c.row == row]
         for figure in self.figures:
             yield figure.name, [s.jobs for s in figure.series]
-        for claim in self.claims:
+        for claim in (*self.claims, *self.questions):
             yield claim.id, [q.jobs for s in claim.settings for q in (s.a, s.b) if q]
 
     def jobs(self, only: Iterable[str] = ()) -> list[Job]:

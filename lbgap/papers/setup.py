@@ -30,7 +30,8 @@ class Setup:
     ``regime`` holds what changes after the start: (epoch, {"learning_rate": ..., "weight_decay": ...}). ``factor``
     multiplies every learning rate. ``adapted`` is regime adaptation (Hoffer et al. 2017): budget and boundaries are counted in
     the small batch's updates, whatever the batch. ``ghosts`` is the ghost batch size of those variants that have one.
-    ``options`` are the network's, ``fixed`` other fields of each run.
+    ``options`` are the network's, ``fixed`` other fields of each run. Seeds count from ``first_seed``; with ``own_subset``
+    each draws training examples of its own.
     """
 
     model: str
@@ -40,6 +41,8 @@ class Setup:
     epochs: int
     optimizer: OptimizerSpec
     seeds: int = 5
+    first_seed: int = 0
+    own_subset: bool = False
     evaluate_every: int = 1
     regime: tuple[tuple[int, dict[str, float]], ...] = ()
     factor: float = 1.0
@@ -61,7 +64,7 @@ class Setup:
         batch_size = {"SB": self.small, "LB": self.large}.get(batch, batch)
         passes, counted = (math.ceil(self.data.size / b) for b in (batch_size, self.small if self.adapted else batch_size))
         return Train(
-            data=self.data,
+            data=self.data.model_copy(update={"subset": seed}) if self.own_subset else self.data,
             model=self.model,
             options=dict(self.options),
             optimizer=self.optimizer.model_copy(update={"learning_rate": self.optimizer.learning_rate * self.factor}),
@@ -77,7 +80,7 @@ class Setup:
 
     def each(self, job: Callable[[int], Train | Measure]) -> Jobs:
         """One job a seed."""
-        return tuple((job(seed),) for seed in range(self.seeds))
+        return tuple((job(seed),) for seed in range(self.first_seed, self.first_seed + self.seeds))
 
     def runs(self, batch: Batch) -> Jobs:
         """The runs of every seed."""

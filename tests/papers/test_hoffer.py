@@ -9,7 +9,7 @@ import pytest
 
 from lbgap import papers, schedule
 from lbgap.data import SOURCES
-from lbgap.papers.hoffer import distances
+from lbgap.papers.hoffer import distances, questions
 from lbgap.papers.hoffer.choices import disagreements
 from lbgap.papers.hoffer.setups import COLUMNS, DATA, FACTS, setups_of
 from lbgap.papers.hoffer.setups import column as column_of
@@ -337,3 +337,13 @@ def test_bad_settings_get_one_sentence(values, sentence):
         study("cpu", **values).jobs()
     assert str(caught.value).startswith(sentence)
     assert "\n" not in str(caught.value)
+
+
+def test_the_small_batch_on_as_many_images_makes_its_regimes_phases_as_many_times_longer():
+    for s in setups_of(papers.settings("hoffer", profile="cpu")).values():
+        longer, once = (t.train("SB", 0) for t in (questions.as_many_images(s), s))
+        more = s.large // s.small
+        assert longer.updates == more * once.updates
+        assert [(p.update, p.learning_rate) for p in longer.phases] == [(more * p.update, p.learning_rate) for p in once.phases]
+        adapted = column_of(s, "+RA")[0].train("LB", 0)
+        assert longer.updates * longer.batch_size == adapted.updates * adapted.batch_size

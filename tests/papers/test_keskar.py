@@ -8,6 +8,7 @@ import pytest
 
 from lbgap import papers
 from lbgap.data import SOURCES
+from lbgap.papers.keskar import data_size
 from lbgap.papers.keskar.setups import FACTS, ROBUST, VARIANTS
 from lbgap.papers.paper import Study
 from lbgap.spec import Measure, Train, job_from_json
@@ -474,3 +475,14 @@ def test_a_solution_that_is_flat_everywhere_has_no_share_of_its_rise(rise):
     record = {"largest": rise, "steep": rise / 4, "rest": rise / 2, "random": rise / 8, "loss": 1.0}
     shares = [setting.a.read(record) for setting in claim.settings[:2]]
     assert shares == [0.125, 0.25] if rise else all(map(math.isnan, shares))
+
+
+def test_every_seed_of_the_data_size_draws_images_and_batches_in_proportion():
+    """256 and 5,000 at 50,000 images; 100 epochs whatever the size."""
+    for n in data_size.SIZES:
+        runs = {b: [job for (job,) in data_size.at_size(n).runs(b)] for b in ("SB", "LB")}
+        assert [run.data.subset for run in runs["SB"]] == [run.data.subset for run in runs["LB"]] == [0, 1, 2, 3, 4]
+        assert {run.data.n_train for run in runs["SB"]} == {n}
+        assert {run.batch_size for run in runs["LB"]} == {n / 10}
+        assert all(abs(run.batch_size / n - 256 / 50_000) < 1e-4 for run in runs["SB"])
+        assert {run.epochs for b in runs for run in runs[b]} == {100}

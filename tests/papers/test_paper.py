@@ -315,3 +315,13 @@ def test_tables_figures_and_claims_have_names_of_their_own(name):
     for profile in papers.get(name).profiles:
         names = [group for group, _ in papers.get(name).study(papers.settings(name, profile=profile)).groups()]
         assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("name", ["keskar", "hoffer"])
+def test_questions_beyond_the_paper_are_judged_by_rules_of_their_own(name):
+    of = papers.get(name)
+    study = of.study(papers.settings(name, profile="cpu"))
+    assert {q.id: q.text for q in study.questions} == of.facts["questions"]
+    for question in study.questions:
+        assert question.settings and question.id not in of.facts["claims"]
+        assert {job for s in question.settings for q in (s.a, s.b) if q for jobs in q.jobs for job in jobs} <= set(study.jobs())

@@ -12,7 +12,7 @@ Readings chosen, and fixed before any record was made:
 - Regime adaptation counts budget and boundaries in the small batch's updates, to the update.
 """
 
-from lbgap.papers.hoffer import choices, distances, ladder
+from lbgap.papers.hoffer import choices, distances, ladder, questions
 from lbgap.papers.hoffer.claims import claims_on
 from lbgap.papers.hoffer.setups import FACTS, PaperSettings, setups_of
 from lbgap.papers.paper import Study
@@ -37,4 +37,8 @@ def study(settings: PaperSettings) -> Study:
         drawn += [distances.figure(n, s), distances.layers(n, s), distances.plateau(n, s)]
     f1 = [s for n, s in setups.items() if n == "F1"]
     shown += [ladder.fitted(setups), choices.released(setups), *map(choices.other_batch, f1), *map(choices.search, f1)]
-    return Study("hoffer", settings.profile, tuple(shown), tuple(drawn), claims_on(setups, walkers))
+    asked = questions.questions_on(setups) if settings.profile == "cpu" else ()
+    if asked:
+        confounded = {n: s for n, s in setups.items() if n in ("F1", "C1")}
+        shown += [questions.images(confounded), questions.momentum({n: s for n, s in confounded.items() if n == "C1"})]
+    return Study("hoffer", settings.profile, tuple(shown), tuple(drawn), claims_on(setups, walkers), asked)

@@ -13,10 +13,10 @@ Readings chosen, and fixed before any record was made:
   on sharpness, because on 6,000 images there is none.
 """
 
-from lbgap.papers.keskar import figures, tables
+from lbgap.papers.keskar import both_treated, data_size, figures, tables
 from lbgap.papers.keskar.claims import claims_on
-from lbgap.papers.keskar.setups import PaperSettings, along_setups, setups_of, treated_setups
-from lbgap.papers.paper import Study
+from lbgap.papers.keskar.setups import FACTS, PaperSettings, Setups, along_setups, setups_of, treated_setups
+from lbgap.papers.paper import Claim, Figure, Study, Table, claims
 
 PROFILES = ("quick", "cpu", "paper")
 
@@ -42,4 +42,18 @@ def study(settings: PaperSettings) -> Study:
     if "F1" in setups:
         shown += [tables.ruler(setups["F1"]), tables.robust(setups["F1"]), tables.variants((setups | along)["F1"])]
     drawn += [figures.batch_sweep(along), figures.along(along), figures.warm_start(along)]
-    return Study("keskar", settings.profile, tuple(shown), tuple(drawn), claims_on(setups, along, treated))
+    more, further, questions = _beyond(setups, along) if settings.profile == "cpu" else ((), (), ())
+    return Study("keskar", settings.profile, (*shown, *more), (*drawn, *further), claims_on(setups, along, treated), questions)
+
+
+def _beyond(setups: Setups, along: Setups) -> tuple[tuple[Table, ...], tuple[Figure, ...], tuple[Claim, ...]]:
+    """What we ask beyond the paper, of the networks that are chosen."""
+    shown, drawn, rules = [], [], []
+    if "F1" in setups:
+        shown.append(both_treated.table(along["F1"]))
+        rules += both_treated.rules(along["F1"])
+    if "C1" in setups:
+        shown += [data_size.precision_table(setups), data_size.table()]
+        drawn.append(data_size.figure())
+        rules += [*data_size.precision_rules(setups), *data_size.rules()]
+    return tuple(shown), tuple(drawn), claims(FACTS["questions"], rules)

@@ -1,0 +1,72 @@
+"""Two confounds of the ladder, each taken apart: updates and images (Q1), and C1 without the momentum of the text (Q2)."""
+
+from collections.abc import Iterator
+
+from lbgap.papers.hoffer.setups import COLUMNS, FACTS, Setups, accuracy, column
+from lbgap.papers.paper import Cell, Claim, Setting, Table, claims, difference
+from lbgap.papers.setup import Setup
+from lbgap.stats import Difference
+
+MARGIN = 0.5  # points, as in H4
+
+
+def as_many_images(s: Setup) -> Setup:
+    """The small batch for as many images as the adapted large batch sees, every phase of the regime in proportion."""
+    more = s.large // s.small
+    return s.changed(
+        epochs=s.epochs * more,
+        evaluate_every=s.evaluate_every * more,
+        regime=tuple((epoch * more, values) for epoch, values in s.regime),
+    )
+
+
+def images(setups: Setups) -> Table:
+    """SB, SB on as many images as +RA, and +RA."""
+    cells = []
+    for n, s in setups.items():
+        of = {"SB": accuracy((s, "SB")), "SB, as many images": accuracy((as_many_images(s), "SB"))}
+        of["+RA"] = accuracy(column(s, "+RA"))
+        of["+RA - SB, as many images"] = difference(of["+RA"], of["SB, as many images"])
+        of["SB, as many images - SB"] = difference(of["SB, as many images"], of["SB"])
+        cells += [Cell(n, c, None, q, s.words) for c, q in of.items()]
+    return Table("images", "Updates or images? The small batch on as many images as +RA sees", "percent; points", tuple(cells))
+
+
+def with_momentum(s: Setup) -> Setup:
+    """C1 with the momentum that the text speaks of and the code leaves out."""
+    return s.changed(optimizer=s.optimizer.model_copy(update={"momentum": 0.9}))
+
+
+def momentum(setups: Setups) -> Table:
+    """The ladder of C1 with momentum 0.9, beside the published one."""
+    cells = []
+    for n, s in setups.items():
+        m = with_momentum(s)
+        cells += [Cell(f"{n}, momentum 0.9", c, None, accuracy(column(m, c)), m.words) for c in COLUMNS]
+    return Table("momentum", "The ladder of C1 with momentum 0.9, same rates", "validation accuracy, percent", tuple(cells))
+
+
+def questions_on(setups: Setups) -> tuple[Claim, ...]:
+    """Q1 and Q2 on a profile's networks."""
+    confounded = {n: s for n, s in setups.items() if n in ("F1", "C1")}
+    rules = [rule for n, s in confounded.items() for rule in _on_images(n, s)]
+    rules += [rule for n, s in confounded.items() if n == "C1" for rule in _on_momentum(n, with_momentum(s))]
+    return claims(FACTS["questions"], rules)
+
+
+def _on_images(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
+    # if the images were what helps, the small batch on as many of them would be ahead of the large one
+    longer, adapted = accuracy((as_many_images(s), "SB")), accuracy(column(s, "+RA"))
+    yield "Q1", Setting(f"{n}: +RA - SB on as many images", Difference("above", -MARGIN), adapted, longer)
+
+
+def _on_momentum(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
+    sb, lb, lr, gbn, ra = (accuracy(column(s, c)) for c in COLUMNS)
+    for label, rule, a, b in (
+        ("LB - SB", Difference("below"), lb, sb),
+        ("+LR - LB", Difference("above"), lr, lb),
+        ("+GBN - +LR", Difference("above"), gbn, lr),
+        ("+RA - SB", Difference("above", -MARGIN), ra, sb),
+        ("+RA - +GBN", Difference("above"), ra, gbn),
+    ):
+        yield "Q2", Setting(f"{n}, momentum 0.9: {label}", rule, a, b)

@@ -1,0 +1,38 @@
+"""Adversarial and stability training of both batches (Q3): K13 treats the large batch alone, which says nothing of the gap."""
+
+from collections.abc import Iterator
+
+from lbgap.papers.keskar.setups import BATCHES, ROBUST, robustly, vary
+from lbgap.papers.paper import Cell, Setting, Table, difference
+from lbgap.papers.setup import Setup
+from lbgap.stats import Difference
+
+VARIANT = "dropout of 0.5"  # the variant of F1 on 6,000 images in which the large batch tests worse
+
+
+def _treatments(setup: Setup) -> dict[str, Setup]:
+    plain = vary(setup, VARIANT)
+    return {"plain": plain} | {kind: robustly(plain, kind) for kind in ROBUST}
+
+
+def table(setup: Setup) -> Table:
+    """Both batches under each treatment, the gap, and how much narrower it is than the plain one."""
+    of = _treatments(setup)
+    gaps = {kind: difference(s.accuracy("LB"), s.accuracy("SB")) for kind, s in of.items()}
+    cells = []
+    for kind, s in of.items():
+        columns = {f"{split}_{b}": s.accuracy(b, split) for split in ("train", "test") for b in BATCHES}
+        columns |= {"test, LB - SB": gaps[kind], "gap, treated - plain": difference(gaps[kind], gaps["plain"])}
+        cells += [Cell(f"F1, {kind}", c, None, q, s.words) for c, q in columns.items() if (kind, c[:3]) != ("plain", "gap")]
+    return Table("both_treated", "Robust training of both batches: F1 with dropout", "percent; points", tuple(cells))
+
+
+def rules(setup: Setup) -> Iterator[tuple[str, Setting]]:
+    """Q3: there is a gap, and each treatment leaves one that is smaller."""
+    of = _treatments(setup)
+    plain = of.pop("plain")
+    yield "Q3", Setting("F1, plain: test accuracy, LB - SB", Difference("below"), plain.accuracy("LB"), plain.accuracy("SB"))
+    before = difference(plain.accuracy("LB"), plain.accuracy("SB"))
+    for kind, s in of.items():
+        after = difference(s.accuracy("LB"), s.accuracy("SB"))
+        yield "Q3", Setting(f"F1, {kind}: LB - SB, treated - plain", Difference("above"), after, before)

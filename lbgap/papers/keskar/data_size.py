@@ -1,0 +1,114 @@
+"""How much data does the gap need? C1 on growing parts of CIFAR-10, and whether bfloat16 may train it (Q1, Q2).
+
+The paper's gaps are those of 50,000 images. Each seed draws its own training images, so that the intervals hold the variance
+of the subset too. Batches grow with the data: 256 and a tenth of it at full size.
+"""
+
+from collections.abc import Iterator
+
+from lbgap.papers.keskar.setups import ADAM, BATCHES, FACTS, Setups
+from lbgap.papers.paper import Axis, Cell, Figure, Quantity, Setting, Table, combined, difference
+from lbgap.papers.setup import Setup, point
+from lbgap.spec import DataSpec
+from lbgap.stats import Difference, Equivalence, Ratio, Trend, rank_correlation
+
+SIZES = (2_500, 10_000)
+FULL = 50_000
+BF16 = {"precision": "bfloat16"}
+
+
+def at_size(n: int) -> Setup:
+    """C1 on ``n`` images of each seed's own, the paper's 100 epochs at its ratio of data to batch."""
+    small, large = round(256 * n / FULL), n // 10
+    data = DataSpec(name="cifar10", n_train=n)
+    return Setup("keskar.C1", data, small, large, 100, ADAM, evaluate_every=5, own_subset=True, fixed=BF16)
+
+
+def gap(s: Setup) -> Quantity:
+    """LB - SB in test accuracy."""
+    return difference(s.accuracy("LB"), s.accuracy("SB"))
+
+
+def sharpness_ratio(s: Setup) -> Quantity:
+    """LB / SB, full space, epsilon 1e-3."""
+    return combined(lambda large, small: large / small, s.sharp("LB"), s.sharp("SB"))
+
+
+def table() -> Table:
+    """Accuracies, gap and sharpness by the number of images."""
+    cells = []
+    for n in SIZES:
+        s = at_size(n)
+        columns = {f"{split}_{b}": s.accuracy(b, split) for split in ("train", "test") for b in BATCHES}
+        columns |= {"test, LB - SB": gap(s)} | {f"eps1e-3_{b}": s.sharp(b) for b in BATCHES}
+        columns |= {"LB / SB": sharpness_ratio(s), "distance, SB / LB": distance_ratio(s)}
+        cells += [Cell(f"{n:,} images", column, None, quantity, s.words) for column, quantity in columns.items()]
+    return Table("data_size", "C1 by the number of training images", "percent; points; metric 2.1; ratio", tuple(cells))
+
+
+def distance_ratio(s: Setup) -> Quantity:
+    """SB / LB, distance of the solution from the start."""
+    return combined(lambda small, large: small / large, s.distance("SB"), s.distance("LB"))
+
+
+def figure() -> Figure:
+    """The gap, and the ratio of sharpness, against the number of images; the published values at the end."""
+    panels = (
+        Axis("C1, test accuracy", "training images", "LB - SB, points", log_x=True),
+        Axis("C1, sharpness", "training images", "LB / SB, epsilon 1e-3", log_x=True, log_y=True),
+    )
+    accuracy, sharpness = (
+        dict(zip(FACTS["tables"][name]["columns"], FACTS["tables"][name]["rows"]["C1"], strict=True))
+        for name in ("table2", "table3")
+    )
+    published = (accuracy["test_LB"][0] - accuracy["test_SB"][0], sharpness["eps1e-3_LB"][0] / sharpness["eps1e-3_SB"][0])
+    series = []
+    for axis, of, at_the_end in zip(panels, (gap, sharpness_ratio), published, strict=True):
+        series += [point(axis.name, "ours", n, of(at_size(n))) for n in SIZES]
+        beside = Quantity(at_size(SIZES[0]).runs("SB"), lambda _, value=at_the_end: value)  # shown where ours is
+        series.append(point(axis.name, "published", FULL, beside))
+    return Figure("growth", "The gap against the number of training images", panels, tuple(series), mark="interval")
+
+
+def rules() -> Iterator[tuple[str, Setting]]:
+    """Q1: the gap falls from each size to the next for most seeds, and is there at each size from 10,000 on."""
+    gaps = [gap(at_size(n)) for n in SIZES]
+    if len(SIZES) > 2:
+        trend = combined(lambda *g: rank_correlation(SIZES, g), *gaps)
+        yield "Q1", Setting("C1: LB - SB against the number of images", Trend("falling"), trend)
+    yield "Q1", Setting(f"C1: LB - SB, {SIZES[-1]:,} - {SIZES[0]:,} images", Difference("below"), gaps[-1], gaps[0])
+    for n in SIZES:
+        s = at_size(n)
+        large, small = (s.accuracy(b) for b in ("LB", "SB"))
+        yield "Q1", Setting(f"C1, {n:,} images: test accuracy, LB - SB", Difference("below"), large, small)
+
+
+# ---------------------------------------------------------------- may bfloat16 train it?
+
+
+def _both(setups: Setups) -> Iterator[tuple[str, Setup, Setup]]:
+    """The batch, and C1 as in the other tables in float32 and in bfloat16."""
+    for b in BATCHES if "C1" in setups else ():
+        yield b, setups["C1"], setups["C1"].fixing(**BF16)
+
+
+def precision_table(setups: Setups) -> Table:
+    """Accuracy and sharpness of C1's solutions, trained in each precision; both are measured in float32."""
+    cells = []
+    for b, s, other in _both(setups):
+        columns = {"test, float32": s.accuracy(b), "test, bfloat16": other.accuracy(b)}
+        columns["test, difference"] = difference(other.accuracy(b), s.accuracy(b))
+        columns |= {"eps1e-3, float32": s.sharp(b), "eps1e-3, bfloat16": other.sharp(b)}
+        columns["sharpness, ratio"] = combined(lambda new, old: new / old, other.sharp(b), s.sharp(b))
+        cells += [Cell(f"C1, {b}", column, None, quantity, s.words) for column, quantity in columns.items()]
+    return Table("precision", "C1 trained in float32 and in bfloat16", "percent; points; metric 2.1; ratio", tuple(cells))
+
+
+def precision_rules(setups: Setups) -> Iterator[tuple[str, Setting]]:
+    """Q2: accuracy within a point, sharpness within a factor of two, for both batches."""
+    for b, s, other in _both(setups):
+        label = f"C1, {b}: test accuracy, bfloat16 - float32"
+        yield "Q2", Setting(label, Equivalence(1.0), other.accuracy(b), s.accuracy(b))
+        label = f"C1, {b}: sharpness, bfloat16 / float32"
+        yield "Q2", Setting(label, Ratio(0.5), other.sharp(b), s.sharp(b))
+        yield "Q2", Setting(f"C1, {b}: sharpness, float32 / bfloat16", Ratio(0.5), s.sharp(b), other.sharp(b))

@@ -166,7 +166,8 @@ def data_sets(fetch: Annotated[str | None, typer.Option(help="Download a data se
         typer.echo(f"{fetch} is under {data.fetch(fetch)}")
         return
     for name, source in data.SOURCES.items():
-        typer.echo(f"{name:9} {source.n_train:7,} / {source.n_test:7,}  {data.available(name)}")
+        if not name.endswith(".inputs"):  # the same files
+            typer.echo(f"{name:15} {source.n_train:9,} / {source.n_test:9,}  {data.available(name)}")
 
 
 def _spelled_out(arguments: list[str]) -> list[str]:

@@ -3,12 +3,12 @@
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from lbgap import models
-from lbgap.data import lookup
-from lbgap.spec import Job, Measure, Train
+from lbgap import measurements, models
+from lbgap.sources import SEGMENT, Source, lookup
+from lbgap.spec import Job, Train
+from lbgap.tasks import task_of
 
 # Operations per second that training attains: one CPU thread in float32 (F1 and C1 alike, AMD EPYC), and one GPU
 # on the small networks of these papers, where launching kernels, not arithmetic, sets the pace.
@@ -29,12 +29,21 @@ def _per_example(model: str, data: str, options: tuple) -> tuple[int, int, int]:
     source = lookup(data)
     with torch.device("meta"):
         network = models.build(model, source.shape, source.n_classes, **dict(options))
-        x, y = torch.zeros(2, *source.shape), torch.zeros(2, dtype=torch.long)
+        x, y = _two_examples(source)
     with FlopCounterMode(display=False) as counter:
-        logits = network(x)
+        outputs, _ = task_of(data).predict(network, x)
         forward = counter.get_total_flops()
-        F.cross_entropy(logits, y).backward()
+        task_of(data).loss(outputs, y).backward()
     return forward // 2, counter.get_total_flops() // 2, models.count_parameters(network)
+
+
+def _two_examples(source: Source) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and targets of a batch of two, of whatever values."""
+    if source.task == "predict_next":  # an example is a token
+        return (torch.zeros(1, 2, dtype=torch.long),) * 2
+    x = torch.zeros(2, *source.shape)
+    targets = {"classify": torch.zeros(2, dtype=torch.long), "regress": torch.zeros(2, source.n_classes), "reconstruct": x}
+    return x, targets[source.task]
 
 
 def _of(job: Job) -> tuple[Train, tuple[int, int, int]]:
@@ -48,14 +57,14 @@ def operations(job: Job) -> int:
     n_test = run.data.n_test or lookup(run.data.name).n_test
     if isinstance(job, Train):
         evaluations = run.epochs // run.evaluate_every + 2
-        seen = min(run.updates * run.batch_size, run.epochs * run.data.size)
-        per_example = int(both * (ROBUST[run.robust.kind] if run.robust else 1))
+        batch = run.batch_size * (SEGMENT if run.data.is_text else 1)
+        seen = min(run.updates * batch, run.epochs * run.data.size)
+        passes = (ROBUST[run.robust.kind] if run.robust else 1) * ((run.sam.ascents + 1) if run.sam else 1)
+        per_example = int(both * passes)
         return per_example * seen * run.optimizer.inner_steps + forward * (n_test * evaluations + 2 * run.data.size)
-    if isinstance(job, Measure) and job.kind == "path":
-        return forward * (run.data.size + n_test) * int(job.arguments.get("points", 25))
-    # the line search takes about a third more evaluations than iterations
-    climb = both * int(run.data.size * (1 + 1.3 * job.arguments.get("iterations", 10)))
-    return climb + (forward * run.data.size * (job.arguments.get("draws", 10) + 2) if job.kind == "directions" else 0)
+    passes = measurements.lookup(job.kind).cost(job.arguments)
+    size = job.arguments.get("examples") or run.data.size
+    return int(both * size * passes.both + forward * (size * passes.forward + n_test * passes.forward_test))
 
 
 def seconds(job: Job, device: str = "cpu") -> float:

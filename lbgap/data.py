@@ -1,16 +1,19 @@
 """Data sets as tensors in memory.
 
-A data set is loaded once, whole, as float32 in [0, 1] (pixel / 255 and no other preprocessing, as in Keskar et al.
-2017, released code); a batch is an index selection. Four sources: scikit-learn's embedded digits; MNIST and CIFAR in
-torchvision's own layouts or as an image-folder tree; TIMIT features from a user's ``timit.npz``. A fifth, ImageNet, does
-not fit: its pictures stay on disk (:mod:`lbgap.pictures`). Nothing here needs torchvision but :func:`fetch`.
+A data set is loaded once, whole: pictures as float32 in [0, 1] (pixel / 255 and no other preprocessing, as in Keskar et al.
+2017, released code), text as the numbers of its words; a batch is an index selection. Read are scikit-learn's embedded
+digits; MNIST and CIFAR in torchvision's own layouts or as an image-folder tree; TIMIT features from a user's ``timit.npz``;
+WikiText-2 and Penn Treebank as text files; text that is part of CPython. ImageNet does not fit: its pictures stay on
+disk (:mod:`lbgap.pictures`). Nothing here needs torchvision but :func:`fetch`.
 """
 
+import collections
 import hashlib
 import importlib
 import math
 import os
 import pickle
+import re
 import sys
 import types
 import zipfile
@@ -24,33 +27,12 @@ from torch import Tensor
 
 from lbgap import paths
 from lbgap.pictures import Pictures, labelled
-
-Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # x, y of the training split, x, y of the test split
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is known of a data set before it is read: sizes, the shape of one input, the number of classes."""
-
-    n_train: int
-    n_test: int
-    shape: tuple[int, ...]
-    n_classes: int
-
-
-SOURCES = {
-    "digits": Source(1438, 359, (1, 8, 8), 10),
-    "mnist": Source(60_000, 10_000, (1, 28, 28), 10),
-    "cifar10": Source(50_000, 10_000, (3, 32, 32), 10),
-    "cifar100": Source(50_000, 10_000, (3, 32, 32), 100),
-    "timit": Source(721_329, 310_621, (360,), 1973),
-    "imagenet": Source(1_281_167, 50_000, (3, 256, 256), 1000),
-}
+from lbgap.sources import CIFAR_FILES, MNIST_FILES, SOURCES, TEXT_FILES, Arrays, DataMissing, Source, locate, lookup
 
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs ``x`` (n, *shape) float32 and labels ``y`` (n,) int64."""
+    """Inputs ``x`` (n, *shape) float32 and labels ``y`` (n,) int64 or targets float32; a text has its words as both."""
 
     x: Tensor | Pictures
     y: Tensor
@@ -78,10 +60,6 @@ class Data:
         return {name: part for name in ("train", "test", "validation") if (part := getattr(self, name)) is not None}
 
 
-class DataMissing(FileNotFoundError):
-    """The data set is not where it is looked for; the message says where, and how to get it."""
-
-
 def load(
     name: str,
     n_train: int | None = None,
@@ -95,7 +73,7 @@ def load(
 
     The training examples of a subset are the first ``n_train`` entries of one permutation of the whole set, the same in every
     run; the next ``n_validation`` entries are held out. ``subset`` is the seed of that permutation. The test examples of
-    a subset are the same whatever ``subset`` is.
+    a subset are the same whatever ``subset`` is. Of a text, the first tokens are taken.
 
     Raises:
         ValueError: unknown name, a subset larger than the set, held-out examples without ``n_train``, or files that hold
@@ -116,10 +94,17 @@ def load(
         raise ValueError(f"n_validation is {n_validation}; accepted is what n_train leaves of the {len(y)} of {name}")
 
     def part(x, y, seed: int, start: int, stop: int) -> Split:
+        if source.task == "predict_next":
+            text = torch.tensor(x[start:stop], dtype=torch.int64, device=device)
+            return Split(text, text)
         if stop - start < len(y):
             chosen = np.sort(np.random.default_rng(seed).permutation(len(y))[start:stop])
             x, y = [x[i] for i in chosen] if isinstance(x, list) else x[chosen], y[chosen]
-        return Split(_inputs(x, source, device), torch.tensor(y, dtype=torch.int64, device=device))
+        inputs = _inputs(x, source, device)
+        if source.task == "reconstruct":
+            return Split(inputs, inputs)
+        kind = torch.int64 if source.task == "classify" else torch.float32
+        return Split(inputs, torch.tensor(y, dtype=kind, device=device))
 
     n = n_train or len(y)
     return Data(
@@ -138,16 +123,10 @@ def _inputs(x: np.ndarray | list[Path], source: Source, device: str) -> Tensor |
     return inputs.div_(255) if x.dtype == np.uint8 else inputs
 
 
-def lookup(name: str) -> Source:
-    """The :class:`Source` of a data set; ValueError names the accepted ones."""
-    if name not in SOURCES:
-        raise ValueError(f"data is '{name}'; accepted are {', '.join(SOURCES)}")
-    return SOURCES[name]
-
-
 @lru_cache(maxsize=2)
 def _raw(name: str, place: Path | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
-    arrays = _READERS[name](place)
+    reader = SOURCES[name].reader
+    arrays = tuple(map(np.asarray, reader())) if reader else _READERS[name.removesuffix(".inputs")](place)
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)
@@ -155,48 +134,10 @@ def _raw(name: str, place: Path | None) -> tuple[np.ndarray, np.ndarray, np.ndar
     for x, y, what in ((arrays[0], arrays[1], "train"), (arrays[2], arrays[3], "test")):
         if x.shape[1:] != source.shape:
             raise ValueError(f"{name} {what} inputs have shape {x.shape[1:]}; accepted is {source.shape}")
-        if y.shape != (len(x),):
-            raise ValueError(f"{name} has {len(x)} {what} inputs and labels of shape {y.shape}; accepted is one label an input")
+        wanted = (len(x),) if source.task != "regress" else (len(x), source.n_classes)
+        if y.shape != wanted:
+            raise ValueError(f"{name} has {len(x)} {what} inputs and labels of shape {y.shape}; accepted is {wanted}")
     return *arrays, digest.hexdigest()
-
-
-def locate(name: str) -> Path | None:
-    """The file or folder a data set is read from (None: embedded).
-
-    Raises:
-        DataMissing: it is not there; the sentence says where it was looked for and how to get it.
-    """
-    root, source = paths.data(), SOURCES[name]
-    if name == "timit":
-        if (root / "timit.npz").exists():
-            return root / "timit.npz"
-        raise DataMissing(
-            f"data set 'timit' not found at {root / 'timit.npz'}; TIMIT is licensed, so bring your own features as "
-            f"x_train ({source.n_train}, 360), y_train, x_test ({source.n_test}, 360), y_test in that file"
-        )
-    layouts = {
-        "digits": [],
-        "mnist": [(root / "MNIST" / "raw", _MNIST)],
-        "imagenet": [(root / "imagenet", ["train", "val"])],
-    } | {
-        cifar: [(root / folder, train + test), (root / cifar, ["train", "test"])]
-        for cifar, (folder, train, test, _) in _CIFAR.items()
-    }
-    layouts = layouts[name]
-    for folder, parts in layouts:
-        if all((folder / part).exists() for part in parts):
-            return folder
-    if not layouts:
-        return None
-    get = (
-        "or bring your own copy as {train,val}/<class>/<picture> there, since ImageNet is not free to pass on"
-        if name == "imagenet"
-        else f"or run 'python -m lbgap data --fetch {name}'"
-    )
-    raise DataMissing(
-        f"data set '{name}' not found at {' or '.join(str(folder) for folder, _ in layouts)}; set LBGAP_DATA to the folder "
-        f"that holds it, {get}"
-    )
 
 
 def _imagenet(folder: Path) -> tuple[list[Path], np.ndarray, list[Path], np.ndarray, str]:
@@ -229,20 +170,13 @@ def _idx(path: Path) -> np.ndarray:
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
-_MNIST = [f"{name}-ubyte" for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")]
-_CIFAR = {  # folder, files of the training split, of the test split, name of the labels
-    "cifar10": ("cifar-10-batches-py", [f"data_batch_{i}" for i in range(1, 6)], ["test_batch"], "labels"),
-    "cifar100": ("cifar-100-python", ["train"], ["test"], "fine_labels"),
-}
-
-
 def _mnist(folder: Path) -> Arrays:
-    x, y, xt, yt = (_idx(folder / name) for name in _MNIST)
+    x, y, xt, yt = (_idx(folder / name) for name in MNIST_FILES)
     return x[:, None], y, xt[:, None], yt
 
 
 def _cifar(folder: Path, name: str) -> Arrays:
-    pickled, train, test, labels = _CIFAR[name]
+    pickled, train, test, labels = CIFAR_FILES[name]
     if folder.name != pickled:
         return _image_folder(folder, SOURCES[name])
 
@@ -316,7 +250,41 @@ def _timit(path: Path) -> Arrays:
     return out[0].astype(np.float32), out[1], out[2].astype(np.float32), out[3]
 
 
+def _numbered(train: list[str], test: list[str], vocabulary: int) -> Arrays:
+    """Words as numbers: the most frequent words of the training text, in that order; any other word is ``<unk>``."""
+    known = {"<unk>": 0}
+    for word, _ in sorted(collections.Counter(train).items(), key=lambda item: (-item[1], item[0])):
+        if len(known) == vocabulary:
+            break
+        known.setdefault(word, len(known))
+    x, xt = (np.array([known.get(word, 0) for word in words]) for words in (train, test))
+    return x, x, xt, xt
+
+
+def _text(folder: Path, name: str) -> Arrays:
+    """Words separated by spaces, the end of each line one more word, as Mikolov's files and WikiText-2 are read."""
+
+    def words(file: Path) -> list[str]:
+        return [word for line in file.read_text(encoding="utf-8").splitlines() for word in (*line.split(), "<eos>")]
+
+    _, train, test = TEXT_FILES[name]
+    return _numbered(words(folder / train), words(folder / test), SOURCES[name].n_classes)
+
+
+def _topics(_: None) -> Arrays:
+    """The help texts of the Python language, which CPython ships; they differ a little from version to version."""
+    from pydoc_data.topics import topics
+
+    words = re.findall(r"[A-Za-z]+|[0-9]+|[^\sA-Za-z0-9]", " ".join(topics[name] for name in sorted(topics)))
+    source = SOURCES["topics"]
+    return _numbered(words[: source.n_train], words[source.n_train :][: source.n_test], source.n_classes)
+
+
 _READERS = {
+    "topics": _topics,
+    "ptb": lambda folder: _text(folder, "ptb"),
+    "wikitext2": lambda folder: _text(folder, "wikitext2"),
+    "wikitext2.valid": lambda folder: _text(folder, "wikitext2.valid"),
     "digits": _digits,
     "mnist": _mnist,
     "cifar10": lambda folder: _cifar(folder, "cifar10"),

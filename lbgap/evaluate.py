@@ -1,12 +1,13 @@
-"""Loss and accuracy on a split, with batch norm read as one chooses."""
+"""Loss and metric on a split, with batch norm read as one chooses."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from lbgap.tasks import CLASSIFY, Task
 
 # "batch": statistics of each chunk, as the authors' Keras mode 2 evaluates; "running": the buffers, as PyTorch does.
 READINGS = ("batch", "running", "reestimated")
@@ -56,20 +57,43 @@ def batch_norm_reading(model: nn.Module, reading: str, x: Tensor | None = None, 
 
 
 @torch.no_grad()
-def loss_and_accuracy(
-    model: nn.Module, x: Tensor, y: Tensor, batch_norm: str = "batch", chunk: int = CHUNK, estimate_on: Tensor | None = None
+def loss_and_metric(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    batch_norm: str = "batch",
+    chunk: int = CHUNK,
+    estimate_on: Tensor | None = None,
+    task: Task = CLASSIFY,
 ) -> tuple[float, float]:
-    """Mean cross entropy (nats) and accuracy (percent) over (x, y), in chunks, dropout off.
+    """A task's mean loss and metric over (x, y), in chunks, dropout off; of classification, nats and accuracy in percent.
 
     Args:
         estimate_on: the training inputs, on which the reading "reestimated" takes its statistics.
     Raises:
         ValueError: unknown reading, or "reestimated" without ``estimate_on``.
     """
-    loss, correct = 0.0, 0
+    loss, score, count, carry = 0.0, 0.0, 0, None
     with batch_norm_reading(model, batch_norm, estimate_on, chunk):
-        for part, labels in zip(x.split(chunk), y.split(chunk), strict=True):
-            logits = model(part).double()
-            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-            correct += int((logits.argmax(1) == labels).sum())
-    return loss / len(y), 100 * correct / len(y)
+        for part, targets in task.parts(x, y, chunk):
+            outputs, carry = task.predict(model, part, carry)
+            loss += float(task.loss(outputs.double(), targets, reduction="sum"))
+            score += float(task.score(outputs.double(), targets))
+            count += task.count(targets)
+    return loss / count, task.metric_of(loss / count, score / count)
+
+
+@contextmanager
+def averages_kept(model: nn.Module, keep: bool = True) -> Iterator[nn.Module]:
+    """Batch norm's running averages stay as they are in what is run inside; with ``keep`` False they move as usual."""
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None] if keep else []
+    buffers = [(m.running_mean, m.running_var) for m in norms]
+    counts = [m.num_batches_tracked for m in norms]
+    try:
+        for m in norms:
+            m.running_mean = m.running_var = None  # statistics of the batch, in training and without
+            m.num_batches_tracked = None
+        yield model
+    finally:
+        for m, (mean, variance), count in zip(norms, buffers, counts, strict=True):
+            m.running_mean, m.running_var, m.num_batches_tracked = mean, variance, count

@@ -2,20 +2,26 @@
 
 import contextlib
 import ctypes
+import os
 import platform
+import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
 import lbgap
-from lbgap import measure, models, paths, train
+from lbgap import measurements, models, paths, train
 from lbgap.data import Data
+from lbgap.measure.recorded import Solution
 from lbgap.records import Record, tidy
 from lbgap.spec import Job, Measure, Train, Weights
+from lbgap.tasks import task_of
 
 
 class Cache:
@@ -46,32 +52,121 @@ class Cache:
         partial.replace(path)
 
 
+@dataclass
+class Checkpoint:
+    """Where one training run is put down, in the cache, every ``every`` seconds and at ``deadline``; a :class:`train.Pause`.
+
+    A file of another job, of another version of this library or of torch, or a damaged one, is passed over with one line. It
+    goes when the run has ended.
+    """
+
+    job: Train
+    cache: Cache
+    keep: frozenset[int] = frozenset()
+    purpose: str = "record"  # or "weights": a run that is repeated for its weights records nothing else
+    every: float = 120.0
+    deadline: float | None = None  # of time.monotonic()
+    before: float = 0.0  # seconds that earlier pieces of the run took
+    resumed: int = 0
+    _begun: float = field(default_factory=time.perf_counter)
+    _saved: float = field(default_factory=time.monotonic)
+
+    @property
+    def path(self) -> Path:
+        """The file, which is there while the run is not done."""
+        return self.cache.folder.with_name("checkpoints") / f"{self.job.key}.{self.purpose}.pt"
+
+    def _header(self) -> dict[str, Any]:
+        return {"key": self.job.key, "version": lbgap.__version__, "torch": torch.__version__}
+
+    def seconds(self) -> float:
+        """What the run has taken so far, earlier pieces included."""
+        return self.before + time.perf_counter() - self._begun
+
+    def load(self) -> dict[str, Any] | None:
+        """The state last saved of this job, by this version; None where there is none, or weights on the way are gone."""
+        if not self.path.exists():
+            return None
+        try:
+            held = torch.load(self.path, map_location="cpu", weights_only=True)
+            header, state = held["header"], held["state"]
+            self.before, self.resumed = held["seconds"], held["resumed"] + 1
+        except Exception as error:  # whatever a damaged file makes of it
+            print(f"checkpoint {self.path} is damaged ({type(error).__name__}); the run begins anew", file=sys.stderr)
+            return None
+        faults = [f"is of {k} {header.get(k)}, not {v}" for k, v in self._header().items() if header.get(k) != v]
+        passed = (e for e in sorted(self.keep) if e <= state["place"]["epoch"])
+        faults += [f"is past epoch {e}, whose weights are gone" for e in passed if self.job.at(e) not in self.cache]
+        if faults:
+            print(f"checkpoint {self.path} {faults[0]}; the run begins anew", file=sys.stderr)
+            self.before, self.resumed = 0.0, 0
+            return None
+        return state
+
+    def due(self) -> bool:
+        """Whether ``every`` seconds have passed since the last one, or the deadline has."""
+        now = time.monotonic()
+        return now - self._saved >= self.every or (self.deadline is not None and now >= self.deadline)
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write a state, whole or not at all; raises :class:`train.Stopped` past the deadline."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        held = {"header": self._header(), "seconds": self.seconds(), "resumed": self.resumed, "state": state}
+        try:
+            torch.save(held, partial)
+            partial.replace(self.path)
+        finally:
+            partial.unlink(missing_ok=True)
+        self._saved = time.monotonic()
+        if self.deadline is not None and self._saved >= self.deadline:
+            raise train.Stopped(f"run {self.job.key} was put down after {state['place']['update']} updates")
+
+    def discard(self) -> None:
+        """The run is done."""
+        self.path.unlink(missing_ok=True)
+
+
 def default_device() -> str:
     """ "cuda" where there is one, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def execute(
-    job: Job, cache: Cache, device: str | None = None, keep: Collection[int] = (), parent_diverged: bool = False
+    job: Job,
+    cache: Cache,
+    device: str | None = None,
+    keep: Collection[int] = (),
+    parent_diverged: bool = False,
+    deadline: float | None = None,
 ) -> Record:
     """Run one job and return its record (unwritten); a run's weights at its end and at ``keep`` go to the cache.
 
+    A training run goes on from its checkpoint in the cache; once the record is written, :func:`finished` removes it.
+
     Args:
         parent_diverged: there are no weights to start from or to measure; the record says so.
+        deadline: of ``time.monotonic()``: a training run is put down then.
     Raises:
         FileNotFoundError: the weights of a parent are not in the cache.
+        train.Stopped: the deadline came first; the next call goes on.
     """
     device = _prepared(device)
     begun, clock = datetime.now(UTC), time.perf_counter()
+    pieces = {}
     if parent_diverged:
-        results, checksum = (train.NOTHING if isinstance(job, Train) else {"diverged": True}), None
+        results, checksum = (train.nothing(job) if isinstance(job, Train) else {"diverged": True}), None
+        seconds = time.perf_counter() - clock
     elif isinstance(job, Train):
-        start = cache.get(job.start) if job.start else None
-        results = train.run(job, device, start, keep, lambda epoch, state: cache.put(job.at(epoch), state))
-        checksum = results.pop("checksum")
+        checkpoint = _checkpoint(job, cache, keep, deadline=deadline)
+        results = _train(job, cache, device, keep, checkpoint)
+        checksum, seconds = results.pop("checksum"), checkpoint.seconds()
+        pieces = {"resumed": checkpoint.resumed} if checkpoint.resumed else {}
     else:
-        data = job.run.data.load(device)
-        results, checksum = MEASURES[job.kind](job, data, [cache.get(w) for w in job.of], device), data.checksum
+        data = train.load_data(job.run, device)
+        states = [cache.get(w) for w in job.of]
+        results = measurements.lookup(job.kind).run(_solution(job, data, states, device), job.arguments)
+        checksum, seconds = data.checksum, time.perf_counter() - clock
     return Record(
         job,
         tidy(results),
@@ -81,17 +176,43 @@ def execute(
             "python": platform.python_version(),
             "device": torch.cuda.get_device_name() if device == "cuda" else processor(),
             "threads": torch.get_num_threads(),
-            "seconds": round(time.perf_counter() - clock, 2),
+            "seconds": round(seconds, 2),
             "begun": begun.isoformat(timespec="seconds"),
             "data": checksum,
+            **pieces,
         },
     )
 
 
-def make_weights(run: Train, cache: Cache, device: str | None = None, keep: Collection[int] = ()) -> None:
+def _checkpoint(
+    job: Train, cache: Cache, keep: Collection[int] = (), purpose: str = "record", deadline: float | None = None
+) -> Checkpoint:
+    return Checkpoint(job, cache, frozenset(keep), purpose, deadline=deadline)
+
+
+def _train(job: Train, cache: Cache, device: str, keep: Collection[int], checkpoint: Checkpoint) -> dict:
+    start = cache.get(job.start) if job.start else None
+    losses_only = checkpoint.purpose == "weights"
+
+    def put(epoch: int, state: train.State) -> None:
+        cache.put(job.at(epoch), state)
+
+    return train.run(job, device, start, keep, put, losses_only=losses_only, pause=checkpoint)
+
+
+def finished(job: Job, cache: Cache) -> None:
+    """A job's record is written: nothing of it needs to be taken up again."""
+    if isinstance(job, Train):
+        _checkpoint(job, cache).discard()
+
+
+def make_weights(
+    run: Train, cache: Cache, device: str | None = None, keep: Collection[int] = (), deadline: float | None = None
+) -> None:
     """Repeat a run for its weights alone: they go to the cache as in :func:`execute`, and nothing is evaluated."""
-    start = cache.get(run.start) if run.start else None
-    train.run(run, _prepared(device), start, keep, lambda epoch, state: cache.put(run.at(epoch), state), losses_only=True)
+    checkpoint = _checkpoint(run, cache, keep, "weights", deadline)
+    _train(run, cache, _prepared(device), keep, checkpoint)
+    checkpoint.discard()
 
 
 def _prepared(device: str | None) -> str:
@@ -130,31 +251,9 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _model(job: Measure, data: Data, state: train.State, device: str) -> torch.nn.Module:
+def _solution(job: Measure, data: Data, states: list[train.State], device: str) -> Solution:
     with torch.random.fork_rng(devices=[]):
         model = train.initial_model(job.run, data)
-    model.load_state_dict(state)
-    return model.to(device, memory_format=models.memory_format(model))
-
-
-def _sharpness(job: Measure, data: Data, states: list[train.State], device: str) -> dict:
-    model = _model(job, data, states[0], device)
-    loss = measure.mean_cross_entropy(data.train.x, data.train.y)
-    return measure.sharpness(model, loss, data=data.train.x, **job.arguments).as_dict()
-
-
-def _directions(job: Measure, data: Data, states: list[train.State], device: str) -> dict:
-    loss = measure.mean_cross_entropy(data.train.x, data.train.y)
-    return measure.directions(_model(job, data, states[0], device), loss, **job.arguments)
-
-
-def _path(job: Measure, data: Data, states: list[train.State], device: str) -> dict:
-    splits = {"train": (data.train.x, data.train.y), "test": (data.test.x, data.test.y)}
-    return measure.path(_model(job, data, states[0], device), *states, splits, **job.arguments)
-
-
-MEASURES: dict[str, Callable[[Measure, Data, list[train.State], str], dict]] = {
-    "sharpness": _sharpness,
-    "directions": _directions,
-    "path": _path,
-}
+    model.load_state_dict(states[0])
+    model.to(device, memory_format=models.memory_format(model))
+    return Solution(model, states, data, task_of(job.run.data.name))

@@ -1,99 +1,17 @@
-"""What is to be done: a training run or a measurement, as an immutable, validated value with a stable key.
+"""What is to be done: a training run or a measurement, as an immutable, validated value with a stable key, parents included."""
 
-The key is a hash of the canonical JSON, parents included. Fields at their default are left out of that JSON, so a new field
-whose default reproduces the old behaviour keeps every old key; a default, once released, is therefore never changed.
-"""
-
-import hashlib
-import json
 import math
-from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from lbgap import data as datasets
+from lbgap import measurements, sources
+from lbgap.networks import NETWORKS
+from lbgap.values import Count, Frozen, NotNegative, Positive, ReadOnly, Seed, Values
 
-# Raised by hand when the meaning of the code changes (a corrected training bug), so that old records no longer match.
-SEMANTICS = {"train": 1, "sharpness": 1, "path": 1, "directions": 1}
-
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]  # torch's CPU generator takes 32 bits of a seed
-Count = Annotated[int, Field(ge=1, strict=True)]
-
-
-class _ReadOnly(dict):
-    """A dictionary that stays as it was made; a key is computed from it."""
-
-    def _refuse(self, *_, **__):
-        raise TypeError("a specification cannot be changed; make another with model_copy")
-
-    __setitem__ = __delitem__ = __ior__ = update = pop = popitem = clear = setdefault = _refuse
-
-    def __reduce__(self):
-        return _ReadOnly, (dict(self),)
-
-
-Values = Annotated[dict[str, bool | int | float | str], AfterValidator(_ReadOnly)]
-
-
-class Frozen(BaseModel):
-    """An immutable value; unknown names and bad values end in a ValueError of one sentence."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
-
-    def __init__(self, **values):
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise ValueError(_sentence(type(self), error)) from None
-
-    def canonical(self) -> dict[str, Any]:
-        """JSON-ready values, defaults left out."""
-        return self.model_dump(mode="json", exclude_defaults=True)
-
-    @cached_property
-    def key(self) -> str:
-        """16 hexadecimal digits of the SHA-256 of the canonical JSON."""
-        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def model_copy(self, *, update: dict[str, Any] | None = None, deep: bool = False) -> Self:
-        """The same value with some fields replaced; validated like any other, and with a key of its own."""
-        return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **(update or {})})
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.key == other.key
-
-
-def _sentence(cls: type, error: ValidationError) -> str:
-    """The first fault in one sentence; an unknown name comes before what else is wrong."""
-    faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
-    first = faults[0]
-    *outer, last = first["loc"] or ("value",)
-    name = ".".join(map(str, [*outer, last]))
-    if first["type"] == "value_error":
-        return str(first["ctx"]["error"])
-    if first["type"] == "extra_forbidden":
-        return f"{name} is not known to {cls.__name__}; accepted are {', '.join(cls.model_fields)}"
-    if first["type"] == "missing":
-        return f"{name} is missing; {cls.__name__} needs it"
-    wanted = first["msg"]
-    for theirs, ours in (
-        ("Input should be", "accepted is"),
-        ("Tuple should have", "accepted is"),
-        (" after validation, not 0", ""),
-        ("a valid tuple", "a list"),
-        ("unable to parse string as an integer", "not text"),
-    ):
-        wanted = wanted.replace(theirs, ours)
-    if isinstance(last, int):
-        return f"{'.'.join(map(str, outer))} contains {first['input']!r}; {wanted}"
-    return f"{name} is {first['input']!r}; {wanted}"
+# Raised by hand when the meaning of training changes (a corrected bug), so that old records no longer match; a measure has
+# its own in lbgap.measurements.
+SEMANTICS = 1
 
 
 class DataSpec(Frozen):
@@ -112,13 +30,16 @@ class DataSpec(Frozen):
 
     @model_validator(mode="after")
     def _within_the_set(self):
-        source = datasets.lookup(self.name)
+        source = sources.lookup(self.name)
         for field, most in (("n_train", source.n_train), ("n_test", source.n_test)):
             value = getattr(self, field)
             if value is not None and value > most:
                 raise ValueError(f"{field} is {value}; {self.name} accepts 1 to {most}")
-        if self.subset and self.n_train is None:
-            raise ValueError(f"subset is {self.subset}; without n_train nothing is drawn, and accepted is 0")
+        if self.subset and (self.n_train is None or self.is_text):
+            why = "of a text" if self.is_text else "without n_train"
+            raise ValueError(f"subset is {self.subset}; {why} nothing is drawn, and accepted is 0")
+        if self.augment != "none" and source.task != "classify":
+            raise ValueError(f"augment is '{self.augment}'; {self.name} accepts none, since its targets are no labels")
         if self.n_validation is not None and self.n_validation > source.n_train - self.size:
             raise ValueError(
                 f"n_validation is {self.n_validation}; with {self.size} training examples {self.name} accepts "
@@ -129,16 +50,19 @@ class DataSpec(Frozen):
     @property
     def size(self) -> int:
         """Number of training examples."""
-        return self.n_train or datasets.lookup(self.name).n_train
+        return self.n_train or sources.lookup(self.name).n_train
 
-    def load(self, device: str = "cpu") -> datasets.Data:
-        """The tensors; what :func:`lbgap.data.load` raises."""
-        selection = {"subset": self.subset, "n_validation": self.n_validation}
-        return datasets.load(self.name, self.n_train, self.n_test, device, **selection)
+    @property
+    def is_text(self) -> bool:
+        """Whether an example is a token of a text, whose order counts."""
+        return sources.lookup(self.name).task == "predict_next"
 
 
 class OptimizerSpec(Frozen):
-    """Adam (Kingma & Ba 2015) or SGD; ``learning_rate`` has no default because no experiment should hide it.
+    """Adam (Kingma & Ba 2015), AdamW (Loshchilov & Hutter 2019) or SGD, with Nesterov's momentum where ``nesterov`` says so.
+
+    ``learning_rate`` has no default because no experiment should hide it. ``decay_exempt`` leaves the scales and shifts of
+    normalisation layers, or these and every bias, out of weight decay (Goyal et al. 2017, section 5.1).
 
     ``proximal`` > 0 is conservative training (Keskar et al. 2017, E.2): each batch minimises its mean loss plus
     ``proximal``/2 ||x - x_k||^2 with ``inner_steps`` optimizer steps from x_k. ``clip_norm`` > 0 scales a longer gradient
@@ -146,7 +70,7 @@ class OptimizerSpec(Frozen):
     of Hoffer et al. 2017 does.
     """
 
-    name: Literal["adam", "sgd"]
+    name: Literal["adam", "adamw", "sgd"]
     learning_rate: Positive
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: NotNegative = 0.0
@@ -154,6 +78,39 @@ class OptimizerSpec(Frozen):
     inner_steps: Count = 1
     clip_norm: NotNegative = 0.0
     fresh_each_epoch: bool = False
+    nesterov: bool = False
+    decay_exempt: Literal["none", "norms", "norms and biases"] = "none"
+
+    @model_validator(mode="after")
+    def _every_field_does_something(self):
+        if self.momentum and self.name != "sgd":
+            raise ValueError(f"momentum is {self.momentum}; {self.name} has its own, and accepts 0")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov is True; accepted is sgd with a momentum above 0")
+        if self.proximal and self.inner_steps == 1:
+            raise ValueError(
+                f"inner_steps is 1; with proximal {self.proximal:g} accepted is 2 or more, since the first step starts at x_k"
+            )
+        return self
+
+
+class SamSpec(Frozen):
+    """Sharpness-aware minimization (Foret et al. 2021): the gradient is taken at w + e(w), ``rho`` away from w.
+
+    ``norm``: of the ball, 2 or infinity. ``adaptive``: ASAM's ball, stretched by |w| (Kwon et al. 2021). ``ascents``: gradient
+    steps by which e(w) is found. ``averages``: whether batch norm's running averages take up the statistics of the first
+    pass, at w (as in the authors' code), or those of the last, at w + e(w). ``inference_mode`` runs the network as in
+    evaluation, dropout off and batch norm on its running averages, in "none" of the passes, the "ascent" ones, or "both".
+
+    With ``Train.slice_size`` m each slice of m examples has its own e(w): m-sharpness.
+    """
+
+    rho: NotNegative
+    norm: Literal["2", "inf"] = "2"
+    adaptive: bool = False
+    ascents: Count = 1
+    averages: Literal["first", "last"] = "first"
+    inference_mode: Literal["none", "ascent", "both"] = "none"
 
 
 class RobustSpec(Frozen):
@@ -173,6 +130,13 @@ class Phase(Frozen):
     weight_decay: NotNegative | None = None
 
 
+class Warmup(Frozen):
+    """The first ``updates`` updates: the rate grows in equal steps from ``start`` times the rate to the rate."""
+
+    updates: Count
+    start: Annotated[float, Field(ge=0, lt=1)]
+
+
 class Train(Frozen):
     """One training run.
 
@@ -180,7 +144,9 @@ class Train(Frozen):
     does not divide the set (Keras ``fit``). ``evaluate_every`` (epochs) sets how dense the recorded test curve is; the end
     is always evaluated. ``seed`` decides initialisation, data order, augmentation and dropout; ``data_seed``, where it is
     given, the order of the data in its place, so that runs can share one order. ``start`` warm-starts from another run's
-    weights, with a fresh optimizer. ``phases`` is the regime after the first phase, which is the optimizer's own.
+    weights, with a fresh optimizer. ``phases`` is the regime after the first phase, which is the optimizer's own; ``warmup``
+    and ``annealing`` multiply what it says (:mod:`lbgap.schedule`). ``slice_size`` n has the gradient accumulated over slices
+    of n examples, each with batch-norm statistics of its own, as that many workers would; ``sam`` takes it at a worse point.
     ``ghost_batch_size`` turns every batch norm into ghost batch norm. ``curve_reading`` is how batch norm is read for the
     recorded test curve; ``layers`` records the distance from the start for each parameter tensor too. ``robust`` changes the
     loss that is minimised, and recorded along training; accuracies are those of the inputs as they are.
@@ -189,7 +155,7 @@ class Train(Frozen):
     kind: Literal["train"] = "train"
     data: DataSpec
     model: str
-    options: Values = _ReadOnly()
+    options: Values = ReadOnly()
     optimizer: OptimizerSpec
     batch_size: Count
     updates: Count
@@ -204,10 +170,41 @@ class Train(Frozen):
     curve_reading: Literal["batch", "running"] = "batch"
     layers: bool = False
     robust: RobustSpec | None = None
+    warmup: Warmup | None = None
+    annealing: Literal["none", "cosine"] = "none"
+    slice_size: Count | None = None
+    sam: SamSpec | None = None
     semantics: int = 0
 
     def __init__(self, **values):
-        super().__init__(**{"semantics": SEMANTICS["train"], **values})
+        super().__init__(**{"semantics": SEMANTICS, **values})
+
+    @model_validator(mode="after")
+    def _known_network(self):
+        if self.model not in NETWORKS:
+            raise ValueError(f"model is '{self.model}'; accepted are {', '.join(NETWORKS)}")
+        return self
+
+    @model_validator(mode="after")
+    def _slices_within_batch(self):
+        if self.slice_size is not None and (self.slice_size > self.batch_size or self.ghost_batch_size or self.robust):
+            beside = "ghost_batch_size" if self.ghost_batch_size else "robust" if self.robust else None
+            wanted = f"none beside {beside}" if beside else f"1 to the batch's {self.batch_size}"
+            raise ValueError(f"slice_size is {self.slice_size}; accepted is {wanted}")
+        if self.data.is_text and (self.slice_size or self.sam or self.optimizer.inner_steps > 1):
+            field = "slice_size" if self.slice_size else "sam" if self.sam else "inner_steps"
+            raise ValueError(f"{field} is {getattr(self, field, self.optimizer.inner_steps)}; on a text accepted is none")
+        if self.sam and self.robust:
+            raise ValueError("sam is given; beside robust accepted is none")
+        if self.robust and sources.lookup(self.data.name).task != "classify":
+            raise ValueError(f"robust is {self.robust.kind}; {self.data.name} accepts none, since its targets are no labels")
+        return self
+
+    @model_validator(mode="after")
+    def _warmup_within_the_budget(self):
+        if self.warmup and self.warmup.updates > self.updates:
+            raise ValueError(f"warmup.updates is {self.warmup.updates}; accepted is 1 to the budget's {self.updates}")
+        return self
 
     @model_validator(mode="after")
     def _phases_in_order(self):
@@ -227,16 +224,18 @@ class Train(Frozen):
 
     @model_validator(mode="after")
     def _batch_within_data(self):
-        if self.batch_size > self.data.size:
+        most = self.data.size // 2 if self.data.is_text else self.data.size  # a stream predicts from its second token on
+        if self.batch_size > most:
             raise ValueError(
-                f"batch_size is {self.batch_size}; {self.data.name} with {self.data.size} training examples "
-                f"accepts 1 to {self.data.size}"
+                f"batch_size is {self.batch_size}; {self.data.name} with {self.data.size} training examples accepts 1 to {most}"
             )
         return self
 
     @property
     def updates_per_epoch(self) -> int:
-        """Updates in one pass over the data."""
+        """Updates in one pass over the data; of a text, one for each segment of its streams."""
+        if self.data.is_text:
+            return math.ceil((self.data.size // self.batch_size - 1) / sources.SEGMENT)
         return math.ceil(self.data.size / self.batch_size)
 
     @property
@@ -273,15 +272,21 @@ class Weights(Frozen):
 
 
 class Measure(Frozen):
-    """One measurement on the weights of one or more runs; ``kind`` is a name in ``lbgap.jobs.MEASURES``."""
+    """One measurement on the weights of one or more runs; ``kind`` is a name in :data:`lbgap.measurements.MEASUREMENTS`."""
 
-    kind: Literal["sharpness", "path", "directions"]
-    arguments: Values = _ReadOnly()
+    kind: str
+    arguments: Values = ReadOnly()
     of: tuple[Weights, ...] = Field(min_length=1)
     semantics: int = 0
 
     def __init__(self, **values):
-        super().__init__(**{"semantics": SEMANTICS.get(values.get("kind"), 1), **values})
+        known = measurements.MEASUREMENTS.get(values.get("kind"))
+        super().__init__(**{"semantics": known.semantics if known else 1, **values})
+
+    @model_validator(mode="after")
+    def _known_with_its_arguments(self):
+        measurements.lookup(self.kind).check(self.kind, self.arguments, len(self.of))
+        return self
 
     @property
     def run(self) -> Train:

@@ -16,9 +16,10 @@ from typing import IO
 
 from tqdm import tqdm
 
-from lbgap.data import DataMissing, locate
+from lbgap import jobs as job_files
 from lbgap.jobs import Cache, execute, make_weights
 from lbgap.records import Store
+from lbgap.sources import DataMissing, locate
 from lbgap.spec import Job, Train, Weights
 
 
@@ -150,15 +151,18 @@ def missing_data(jobs: Iterable[Job]) -> dict[str, DataMissing]:
     return missing
 
 
-def _perform(task: Task, folder: Path, cache_folder: Path, device: str | None) -> None:
+def _perform(task: Task, folder: Path, cache_folder: Path, device: str | None, seconds: float | None = None) -> None:
+    """Do one task; a training run is put down after ``seconds``, with :class:`~lbgap.train.Stopped`."""
+    deadline = None if seconds is None else time.monotonic() + seconds
     store, cache = Store(folder), Cache(cache_folder)
     if isinstance(task.job, Train) and store.get(task.job):
         if not all(task.job.at(e) in cache for e in task.keep):  # else another sweep on this store was faster
-            make_weights(task.job, cache, device, task.keep)
+            make_weights(task.job, cache, device, task.keep, deadline)
         return
     lacking = [store.get(w.run) for w in task.job.parents if w not in cache]
     diverged = any(record is not None and record.results["diverged"] for record in lacking)
-    store.put(execute(task.job, cache, device, task.keep, parent_diverged=diverged))
+    store.put(execute(task.job, cache, device, task.keep, diverged, deadline))
+    job_files.finished(task.job, cache)
 
 
 def _here(tasks, store, cache, deadline, workers, device, done) -> None:

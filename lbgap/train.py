@@ -1,33 +1,61 @@
-"""One training run: a flat loop from initial weights to curves, with the weights of chosen epochs handed out."""
+"""One training run: from initial weights to curves, with the weights of chosen epochs handed out, in pieces if need be."""
 
 import hashlib
 import math
 from collections.abc import Callable, Collection
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lbgap import augment, ghost, models, robust, schedule
-from lbgap.data import Data
-from lbgap.evaluate import CHUNK, loss_and_accuracy
+from lbgap import augment, ghost, gradient, models, robust, schedule
+from lbgap.data import Data, load
+from lbgap.evaluate import CHUNK, loss_and_metric
+from lbgap.sources import lookup
 from lbgap.spec import OptimizerSpec, Train
+from lbgap.tasks import task_of
 
 # Updates at which the batch loss is recorded, so that a run can be checked by repeating its beginning.
 CHECKPOINTS = (1, 10, 50)
 State = dict[str, Tensor]
-CURVE = ("epoch", "update", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
-# What a run that could not begin leaves: it was to start from weights of a run that diverged.
-NOTHING = {
-    "diverged": True,
-    "updates": 0,
-    "loss_at": {},
-    "curve": {name: [] for name in CURVE},
-    "final": {},
-    "distance": {"update": [], "value": []},
-}
+
+
+class Pause(Protocol):
+    """Where a run is put down and taken up again: :class:`lbgap.jobs.Checkpoint`, or any other."""
+
+    def load(self) -> dict[str, Any] | None:
+        """What was last saved of this very run; None where there is nothing of use."""
+
+    def due(self) -> bool:
+        """Whether it is time to save; asked after every update."""
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Keep a state; may raise :class:`Stopped` once it is kept."""
+
+
+class Stopped(Exception):
+    """A run was put down before its end; its state is kept, and the next call goes on from there."""
+
+
+def nothing(spec: Train) -> dict:
+    """What a run that could not begin leaves: it was to start from weights of a run that diverged."""
+    return {
+        "diverged": True,
+        "updates": 0,
+        "loss_at": {},
+        "curve": {name: [] for name in curve_names(spec)},
+        "final": {},
+        "distance": {"update": [], "value": []},
+    }
+
+
+def curve_names(spec: Train) -> tuple[str, ...]:
+    """The columns of a run's curve, the metric by its task's name."""
+    metric = task_of(spec.data.name).metric
+    names = ("epoch", "update", "train_loss", f"train_{metric}", "test_loss", f"test_{metric}")
+    return names + ((f"validation_{metric}",) if spec.data.n_validation else ())
 
 
 def run(
@@ -38,6 +66,7 @@ def run(
     on_weights: Callable[[int, State], None] | None = None,
     stop_after: int | None = None,
     losses_only: bool = False,
+    pause: Pause | None = None,
 ) -> dict:
     """Train ``spec`` and return what is recorded of it.
 
@@ -46,186 +75,322 @@ def run(
         keep: epochs whose weights (and the final ones) are handed to ``on_weights(epoch, state)``; 0 is the start.
         losses_only: evaluate nothing and return only ``loss_at`` (where the weights, or the beginning, are all one wants).
         stop_after: end after so many updates, with the losses only.
+        pause: where to go on from, and to save to; the record is that of an undisturbed run.
     Returns:
-        ``diverged``; ``loss_at`` {update: batch loss}; ``curve`` per evaluated epoch (train loss and accuracy are running
-        means over the epoch's batches, test is read as ``spec.curve_reading`` says); ``final`` loss and accuracy on both
-        splits in both batch-norm readings; ``distance`` ||x_t - x_0|| at log-spaced updates, with ``spec.layers`` for each
+        ``diverged``; ``loss_at`` {update: batch loss}; ``curve`` per evaluated epoch (train loss and metric are running
+        means over the epoch's batches, test is read as ``spec.curve_reading`` says); ``final`` loss and metric on every
+        split in both batch-norm readings; ``distance`` ||x_t - x_0|| at log-spaced updates, with ``spec.layers`` for each
         parameter tensor by name as well; ``parameters``.
+    Raises:
+        Stopped: ``pause`` put the run down.
     """
     if (start is None) != (spec.start is None):
         raise ValueError(
             f"start is {'None' if start is None else 'given'}; this spec {'needs' if spec.start else 'has no'} starting weights"
         )
-    data = spec.data.load(device)
+    data = load_data(spec, device)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(spec.seed)  # initialisation and dropout
         model = initial_model(spec, data).to(device)
         if start is not None:
             model.load_state_dict(start)
-        return _train(spec, model, data, device, set(keep), on_weights, stop_after, losses_only or stop_after is not None)
+        training = Training(spec, model, data, device, losses_only or stop_after is not None)
+        return training.run(set(keep), on_weights, stop_after, pause)
+
+
+def load_data(spec: Train, device: str = "cpu") -> Data:
+    """The data of a run; what :func:`lbgap.data.load` raises."""
+    of = spec.data
+    return load(of.name, of.n_train, of.n_test, device, subset=of.subset, n_validation=of.n_validation)
 
 
 def initial_model(spec: Train, data: Data) -> nn.Module:
     """The network of a spec, built with the global generator as it stands."""
-    model = models.build(spec.model, tuple(data.train.x.shape[1:]), data.n_classes, **spec.options)
+    model = models.build(spec.model, lookup(spec.data.name).shape, data.n_classes, **spec.options)
     return model if spec.ghost_batch_size is None else ghost.convert(model, spec.ghost_batch_size, spec.ghost_averaging)
 
 
-def optimizer(spec: OptimizerSpec, parameters: list[Tensor]) -> torch.optim.Optimizer:
-    """The torch optimizer of a spec."""
-    if spec.name == "adam":
-        return torch.optim.Adam(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay, fused=True)
-    return torch.optim.SGD(parameters, lr=spec.learning_rate, momentum=spec.momentum, weight_decay=spec.weight_decay)
-
-
-def _train(spec, model, data, device, keep, on_weights, stop_after, losses_only) -> dict:
+def optimizer(spec: OptimizerSpec, model: nn.Module) -> torch.optim.Optimizer:
+    """The torch optimizer of a spec on a network's trainable parameters; those without weight decay are its second group."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    origin = [p.detach().clone() for p in parameters]
-    opt = optimizer(spec.optimizer, parameters)
-    order = torch.Generator().manual_seed(_stream(spec.seed, "order") if spec.data_seed is None else spec.data_seed)
-    transform = augment.AUGMENTATIONS.get(spec.data.augment)
-    noise = torch.Generator(device).manual_seed(_stream(spec.seed, "augment"))
-    _refuse_a_single_example(spec, model, data)
-    layout = models.memory_format(model)
-    model.to(memory_format=layout)
+    exempt = _without_decay(spec, model)
+    groups: list = parameters
+    if exempt:
+        groups = [
+            {"params": [p for p in parameters if p not in exempt]},
+            {"params": [p for p in parameters if p in exempt], "weight_decay": 0.0, "exempt": True},
+        ]
+    common = {"lr": spec.learning_rate, "weight_decay": spec.weight_decay}
+    if spec.name == "sgd":
+        return torch.optim.SGD(groups, momentum=spec.momentum, nesterov=spec.nesterov, **common)
+    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[spec.name](groups, fused=True, **common)
 
-    def hand_out(epoch: int) -> None:
-        if on_weights and epoch in keep | {spec.epochs}:
-            on_weights(epoch, {k: v.detach().to("cpu", copy=True).contiguous() for k, v in model.state_dict().items()})
 
-    distances = set(np.unique(np.geomspace(1, spec.updates, 40).round().astype(int)).tolist())
-    names = [name for name, p in model.named_parameters() if p.requires_grad]
-    loss_at, distance = {}, {"update": [], "value": []}
-    if spec.layers:
-        distance["layers"] = {name: [] for name in names}
-    curve = {name: [] for name in CURVE + (("validation_accuracy",) if data.validation else ())}
-    update, diverged = 0, False
-    hand_out(0)
-    for epoch in range(1, spec.epochs + 1):
-        model.train()
-        loss_sum, correct, seen = torch.zeros((), device=device, dtype=torch.float64), 0, 0
-        for index in torch.randperm(spec.data.size, generator=order).to(device).split(spec.batch_size):
-            if update == spec.updates:
-                break
-            for group in opt.param_groups:
-                group["lr"], group["weight_decay"] = schedule.at(spec.optimizer, spec.phases, update)
-            update += 1
-            x, y = data.train.x[index], data.train.y[index]
-            if transform:
-                x = transform(x, noise)
-            if layout == torch.channels_last:
-                x = x.contiguous(memory_format=layout)
-            loss, hits = _step(spec, model, parameters, opt, x, y, noise)
-            loss_sum += loss.double() * len(y)
-            correct, seen = correct + hits, seen + len(y)
-            if update in CHECKPOINTS:
-                loss_at[str(update)] = float(loss)
-            if update in distances and not losses_only:
-                moved = [_distance(p, o) for p, o in zip(parameters, origin, strict=True)]
-                distance["update"].append(update)
-                distance["value"].append(math.hypot(*moved))
-                if spec.layers:
-                    for name, value in zip(names, moved, strict=True):
-                        distance["layers"][name].append(value)
-            if update == stop_after:
-                return {"loss_at": loss_at}
-        if spec.optimizer.fresh_each_epoch:
-            opt.state.clear()
-        mean = float(loss_sum) / seen
-        evaluated = not losses_only and (epoch % spec.evaluate_every == 0 or epoch == spec.epochs)
+NORMALISATION = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
+
+
+def _without_decay(spec: OptimizerSpec, model: nn.Module) -> set[Tensor]:
+    if spec.decay_exempt == "none":
+        return set()
+    exempt = {p for m in model.modules() if isinstance(m, NORMALISATION) for p in m.parameters(recurse=False)}
+    if spec.decay_exempt == "norms and biases":
+        exempt |= {p for name, p in model.named_parameters() if name.split(".")[-1].startswith("bias")}
+    return exempt
+
+
+class Training:
+    """A run in pieces: what it is made of, where it stands, and what it has recorded.
+
+    The place is the epoch, the updates made in it, and the updates made in all; :meth:`state` and :meth:`restore` put a run
+    down and take it up after any update.
+    """
+
+    def __init__(self, spec: Train, model: nn.Module, data: Data, device: str, losses_only: bool = False):
+        _refuse_a_single_example(spec, model, data)
+        self.spec, self.model, self.data, self.device, self.losses_only = spec, model, data, device, losses_only
+        self.task = task_of(spec.data.name)
+        self.names = [name for name, p in model.named_parameters() if p.requires_grad]
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.origin = [p.detach().clone() for p in self.parameters]
+        self.optimizer = optimizer(spec.optimizer, model)
+        self.layout = models.memory_format(model)
+        model.to(memory_format=self.layout)
+        self.transform = augment.AUGMENTATIONS.get(spec.data.augment)
+        self.order = torch.Generator().manual_seed(_stream(spec.seed, "order") if spec.data_seed is None else spec.data_seed)
+        self.noise = torch.Generator(device).manual_seed(_stream(spec.seed, "augment"))
+        self.distances_at = set(np.unique(np.geomspace(1, spec.updates, 40).round().astype(int)).tolist())
+        self.epoch = self.within_epoch = self.update = 0
+        self.diverged = False
+        self.loss_at: dict[str, float] = {}
+        self.distance: dict[str, Any] = {"update": [], "value": []}
+        if spec.layers:
+            self.distance["layers"] = {name: [] for name in self.names}
+        self.curve: dict[str, list] = {name: [] for name in curve_names(spec)}
+        self._begin_epoch()
+
+    # ------------------------------------------------------------ the loop
+
+    def run(
+        self, keep: set[int], on_weights: Callable[[int, State], None] | None, stop_after: int | None, pause: Pause | None
+    ) -> dict:
+        """From where the run stands to its end, or to ``stop_after`` updates."""
+
+        def hand_out() -> None:
+            if on_weights and self.epoch in keep | {self.spec.epochs}:
+                on_weights(self.epoch, weights_of(self.model))
+
+        if pause and (saved := pause.load()):
+            self.restore(saved)
+        elif self.epoch == 0:
+            hand_out()
+        while self.epoch < self.spec.epochs and not self.diverged:
+            for item in self._items()[self.within_epoch :]:
+                if self.update == self.spec.updates:
+                    break
+                self.advance(item)
+                if self.update == stop_after:
+                    return {"loss_at": self.loss_at}
+                if pause and pause.due():
+                    pause.save(self.state())
+            self._end_epoch()
+            if not self.diverged:
+                hand_out()
+        return {"loss_at": self.loss_at} if self.losses_only else self.results()
+
+    def _items(self) -> list:
+        """The batches of this epoch; the generator is left as the epoch found it, for :meth:`state`."""
+        generator = torch.Generator()
+        generator.set_state(self.order.get_state())
+        items = self.task.epoch(self.data.train, self.spec.batch_size, generator)
+        self.order_after = generator.get_state()
+        return items
+
+    def _begin_epoch(self) -> None:
+        self.loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
+        self.score_sum: Tensor | float = 0.0
+        self.seen = self.within_epoch = 0
+        self.carry = None
+
+    def advance(self, item: Any) -> None:
+        """One update."""
+        self.model.train()
+        self._set_schedule()
+        self.update += 1
+        self.within_epoch += 1
+        x, y = self.task.batch(self.data.train, item, self.spec.batch_size)
+        if self.transform:
+            x = self.transform(x, self.noise)
+        if self.layout == torch.channels_last:
+            x = x.contiguous(memory_format=self.layout)
+        loss, score = self._step(x, y)
+        n = self.task.count(y)
+        self.loss_sum += loss.double() * n
+        self.score_sum, self.seen = self.score_sum + score, self.seen + n
+        if self.update in CHECKPOINTS:
+            self.loss_at[str(self.update)] = float(loss)
+        if self.update in self.distances_at and not self.losses_only:
+            self._record_distance()
+
+    def _set_schedule(self) -> None:
+        rate, decay = schedule.of(self.spec, self.update)
+        for group in self.optimizer.param_groups:
+            group["lr"], group["weight_decay"] = rate, 0.0 if group.get("exempt") else decay
+
+    def _step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """One update; returns the batch loss before it and its summed score."""
+        of, first = self.spec.optimizer, None
+        anchor = [p.detach().clone() for p in self.parameters] if of.proximal else None
+        for _ in range(of.inner_steps):
+            found = gradient.fill(self.model, self.parameters, self._loss, x, y, self.spec.slice_size, self.spec.sam)
+            if anchor:  # gradient of proximal/2 ||x - x_k||^2
+                for p, a in zip(self.parameters, anchor, strict=True):
+                    p.grad.add_(p.detach() - a, alpha=of.proximal)
+            if of.clip_norm:
+                nn.utils.clip_grad_norm_(self.parameters, of.clip_norm)
+            self.optimizer.step()
+            first = first or found
+        return first
+
+    def _loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """What an update lowers, and the summed score."""
+
+        def network(x: Tensor) -> Tensor:
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=self.spec.precision == "bfloat16"):
+                outputs, self.carry = self.task.predict(self.model, x, self.carry)
+            return outputs.float()
+
+        asked = self.spec.robust
+        if asked is None:
+            outputs = network(x)
+            loss = self.task.loss(outputs, y)
+        elif asked.kind == "adversarial":
+            loss, outputs = robust.adversarial(network, x, y, asked.size, asked.weight)
+        else:
+            loss, outputs = robust.stability(network, x, y, asked.size, asked.weight, self.noise)
+        return loss, self.task.score(outputs.detach(), y)
+
+    # ------------------------------------------------------------ what is recorded
+
+    def _record_distance(self) -> None:
+        moved = [_distance(p, o) for p, o in zip(self.parameters, self.origin, strict=True)]
+        self.distance["update"].append(self.update)
+        self.distance["value"].append(math.hypot(*moved))
+        if self.spec.layers:
+            for name, value in zip(self.names, moved, strict=True):
+                self.distance["layers"][name].append(value)
+
+    def _end_epoch(self) -> None:
+        """Close the epoch: the optimizer's state, divergence, the point of the curve."""
+        self.order.set_state(self.order_after)
+        self.epoch += 1
+        if self.spec.optimizer.fresh_each_epoch:
+            self.optimizer.state.clear()
+        mean = float(self.loss_sum) / self.seen
+        evaluated = not self.losses_only and (self.epoch % self.spec.evaluate_every == 0 or self.epoch == self.spec.epochs)
         # losses are taken before their updates: what the last one left shows in the weights, or in the test loss
-        diverged = not (np.isfinite(mean) and all(bool(p.isfinite().all()) for p in parameters))
-        if not diverged and evaluated:
-            test_loss, test_accuracy = loss_and_accuracy(model, data.test.x, data.test.y, spec.curve_reading)
-            diverged = not np.isfinite(test_loss)
-        if diverged:
-            break
-        hand_out(epoch)
-        if evaluated:
-            point = [epoch, update, mean, 100 * int(correct) / seen, test_loss, test_accuracy]
-            if data.validation:
-                point.append(loss_and_accuracy(model, data.validation.x, data.validation.y, spec.curve_reading)[1])
-            for name, value in zip(curve, point, strict=True):
-                curve[name].append(value)
-    if losses_only:
-        return {"loss_at": loss_at}
-    final = (
-        {}
-        if diverged
-        else {
-            split: {
-                reading: dict(zip(("loss", "accuracy"), loss_and_accuracy(model, part.x, part.y, reading), strict=True))
-                for reading in ("batch", "running")
-            }
-            for split, part in data.splits.items()
+        self.diverged = not (np.isfinite(mean) and all(bool(p.isfinite().all()) for p in self.parameters))
+        if not self.diverged and evaluated:
+            test_loss, test_metric = self._read("test", self.spec.curve_reading)
+            self.diverged = not np.isfinite(test_loss)
+            if not self.diverged:
+                own = self.task.metric_of(mean, float(self.score_sum) / self.seen)
+                point = [self.epoch, self.update, mean, own, test_loss, test_metric]
+                if self.data.validation:
+                    point.append(self._read("validation", self.spec.curve_reading)[1])
+                for name, value in zip(self.curve, point, strict=True):
+                    self.curve[name].append(value)
+        self._begin_epoch()
+
+    def _read(self, split: str, reading: str) -> tuple[float, float]:
+        part = self.data.splits[split]
+        return loss_and_metric(self.model, part.x, part.y, reading, task=self.task)
+
+    def results(self) -> dict:
+        """What is recorded of a run that has ended."""
+        names = ("loss", self.task.metric)
+        final = {
+            split: {reading: dict(zip(names, self._read(split, reading), strict=True)) for reading in ("batch", "running")}
+            for split in (() if self.diverged else self.data.splits)
         }
-    )
-    return {
-        "diverged": diverged,
-        "updates": update,
-        "loss_at": loss_at,
-        "curve": curve,
-        "final": final,
-        "distance": distance,
-        "parameters": models.count_parameters(model),
-        "checksum": data.checksum,
-    }
+        return {
+            "diverged": self.diverged,
+            "updates": self.update,
+            "loss_at": self.loss_at,
+            "curve": self.curve,
+            "final": final,
+            "distance": self.distance,
+            "parameters": models.count_parameters(self.model),
+            "checksum": self.data.checksum,
+        }
+
+    # ------------------------------------------------------------ putting down, taking up
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on, as tensors and plain values."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generators": {
+                "order": self.order.get_state(),
+                "noise": self.noise.get_state(),
+                "cpu": torch.get_rng_state(),
+                **({"cuda": torch.cuda.get_rng_state(self.device)} if self.noise.device.type == "cuda" else {}),
+            },
+            "place": {name: getattr(self, name) for name in _PLACE},
+            "recorded": {"loss_at": self.loss_at, "distance": self.distance, "curve": self.curve},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state` returned."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        generators = state["generators"]
+        self.order.set_state(generators["order"])
+        self.noise.set_state(generators["noise"])
+        torch.set_rng_state(generators["cpu"])
+        if "cuda" in generators:
+            torch.cuda.set_rng_state(generators["cuda"], self.device)
+        for name in _PLACE:
+            setattr(self, name, _on(self.device, state["place"][name]))
+        for name, value in state["recorded"].items():
+            setattr(self, name, value)
+
+
+# where a run stands, within the epoch too
+_PLACE = ("epoch", "within_epoch", "update", "diverged", "loss_sum", "score_sum", "seen", "carry")
+
+
+def _on(device: str, value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_on(device, part) for part in value)
+    return value.to(device) if isinstance(value, Tensor) else value
+
+
+def weights_of(model: nn.Module) -> State:
+    """A copy of a network's weights and buffers, on the CPU, in the plain order of memory."""
+    return {k: v.detach().to("cpu", copy=True).contiguous() for k, v in model.state_dict().items()}
 
 
 def _refuse_a_single_example(spec: Train, model: nn.Module, data: Data) -> None:
     """Batch norm has no statistics of one example: better said before a run than after its last update."""
     if not any(isinstance(m, _BatchNorm) for m in model.modules()):
         return
-    train, test, held_out = (len(part) if part else 0 for part in (data.train, data.test, data.validation))
-    for name, value, examples, size, last in (
-        ("batch_size", spec.batch_size, train, spec.batch_size, f"with {train} training examples the last batch"),
-        ("n_train", train, train, CHUNK, f"read in chunks of {CHUNK} the last"),
-        ("n_test", test, test, CHUNK, f"read in chunks of {CHUNK} the last"),
-        ("n_validation", held_out, held_out, CHUNK, f"read in chunks of {CHUNK} the last"),
-    ):
-        if examples and examples % size == 1 % size:
+    sizes = {name: len(part) for name, part in data.splits.items()}
+    train, batch = sizes["train"], spec.batch_size
+    lasts = [("batch_size", batch, train % batch or batch, f"with {train} training examples the last batch")]
+    if spec.slice_size is not None:
+        for of in {batch, train % batch or batch}:
+            last = of % spec.slice_size or spec.slice_size
+            lasts.append(("slice_size", spec.slice_size, last, f"of a batch of {of} the last slice"))
+    for split, name in (("train", "n_train"), ("test", "n_test"), ("validation", "n_validation")):
+        n = sizes.get(split, 0)
+        lasts.append((name, n, n % CHUNK, f"read in chunks of {CHUNK} the last"))
+    for name, value, last, where in lasts:
+        if last == 1:
             raise ValueError(
-                f"{name} is {value}; {last} has 1, of which batch norm has no statistics; "
+                f"{name} is {value}; {where} has 1, of which batch norm has no statistics; "
                 "accepted is one that leaves 0 or at least 2"
             )
-
-
-def _loss(spec: Train, model: nn.Module, x: Tensor, y: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-    """What an update lowers, and the logits."""
-
-    def network(x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=spec.precision == "bfloat16"):
-            logits = model(x)
-        return logits.float()
-
-    if spec.robust is None:
-        logits = network(x)
-        return F.cross_entropy(logits, y), logits
-    asked = spec.robust.size, spec.robust.weight
-    if spec.robust.kind == "adversarial":
-        return robust.adversarial(network, x, y, *asked)
-    return robust.stability(network, x, y, *asked, noise)
-
-
-def _step(
-    spec: Train, model: nn.Module, parameters, opt, x: Tensor, y: Tensor, noise: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """One update; returns the batch loss before it and the number of hits."""
-    first = None
-    anchor = [p.detach().clone() for p in parameters] if spec.optimizer.proximal else None
-    for _ in range(spec.optimizer.inner_steps):
-        loss, logits = _loss(spec, model, x, y, noise)
-        opt.zero_grad(set_to_none=True)
-        loss.backward()
-        if anchor:  # gradient of proximal/2 ||x - x_k||^2
-            for p, a in zip(parameters, anchor, strict=True):
-                p.grad.add_(p.detach() - a, alpha=spec.optimizer.proximal)
-        if spec.optimizer.clip_norm:
-            nn.utils.clip_grad_norm_(parameters, spec.optimizer.clip_norm)
-        opt.step()
-        if first is None:
-            first = loss.detach(), (logits.detach().argmax(1) == y).sum()
-    return first
 
 
 def _stream(seed: int, use: str) -> int:

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from lbgap import train
-from lbgap.data import DataMissing
 from lbgap.jobs import Cache, default_device, execute
 from lbgap.records import Record, Store
+from lbgap.sources import DataMissing
 from lbgap.spec import Train
 
 TOLERANCE = 1e-3  # relative; what different processors of one kind leave between two runs after 50 updates is far below

@@ -34,6 +34,13 @@ FLOORS = {
         "schedule",
         "pictures",
         "robust",
+        "values",
+        "sources",
+        "networks",
+        "measurements",
+        "tasks",
+        "gradient",
+        "sam",
     },
 }
 FLOOR = {part: floor for floor, parts in FLOORS.items() for part in parts}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lbgap.evaluate import batch_norm_reading, loss_and_accuracy
+from lbgap.evaluate import batch_norm_reading, loss_and_metric
 
 
 @pytest.fixture
@@ -55,12 +55,12 @@ def test_batch_is_what_training_computes_in_each_chunk_without_dropout(model, xy
     training = copy.deepcopy(model).train()
     training[4].p = 0.0
     logits = torch.cat([training(part) for part in x.split(20)]).detach().numpy()
-    assert loss_and_accuracy(model, x, y, "batch", chunk=20) == pytest.approx(scored(logits, y.numpy()), rel=1e-6)
+    assert loss_and_metric(model, x, y, "batch", chunk=20) == pytest.approx(scored(logits, y.numpy()), rel=1e-6)
 
 
 def test_batch_depends_on_the_chunks_and_running_does_not(model, xy):
     def losses(reading):
-        return [loss_and_accuracy(model, *xy, reading, chunk)[0] for chunk in (10, 25, 50)]
+        return [loss_and_metric(model, *xy, reading, chunk)[0] for chunk in (10, 25, 50)]
 
     assert losses("running") == pytest.approx([losses("running")[0]] * 3, rel=1e-6)
     assert np.ptp(losses("batch")) > 1e-4
@@ -103,7 +103,7 @@ def test_reestimated_over_one_chunk_is_batch_up_to_the_unbiased_variance(xy, rng
 @pytest.mark.parametrize("reading", ["batch", "running", "reestimated"])
 def test_the_model_comes_back_as_it_was(model, xy, reading):
     before = condition(model)
-    loss_and_accuracy(model, *xy, reading, chunk=20, estimate_on=xy[0])
+    loss_and_metric(model, *xy, reading, chunk=20, estimate_on=xy[0])
     assert condition(model) == before
 
 
@@ -125,7 +125,7 @@ def test_the_model_comes_back_as_it_was_when_reestimation_fails(model):
 
 def test_dropout_is_off_and_the_global_generator_unused(model, xy):
     before = torch.get_rng_state()
-    assert loss_and_accuracy(model, *xy) == loss_and_accuracy(model, *xy)
+    assert loss_and_metric(model, *xy) == loss_and_metric(model, *xy)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -133,29 +133,29 @@ def test_dropout_is_off_and_the_global_generator_unused(model, xy):
 def test_a_batch_norm_without_buffers_reads_the_batch(reading, rng):
     kept, none = nn.BatchNorm1d(4), nn.BatchNorm1d(4, track_running_stats=False)
     x, y = torch.randn(12, 4), torch.arange(12) % 4
-    assert loss_and_accuracy(none, x, y, reading, estimate_on=x) == loss_and_accuracy(kept, x, y, "batch")
+    assert loss_and_metric(none, x, y, reading, estimate_on=x) == loss_and_metric(kept, x, y, "batch")
 
 
 # ---------------------------------------------------------------- loss and accuracy
 
 
 @pytest.mark.parametrize("chunk", [7, 50, 5000])
-def test_loss_and_accuracy_are_those_of_the_formula(rng, chunk):
+def test_loss_and_metric_are_those_of_the_formula(rng, chunk):
     model = nn.Linear(6, 5)
     x, y = torch.randn(50, 6), torch.from_numpy(rng.integers(5, size=50))
     expected = scored(model(x).detach().numpy(), y.numpy())
-    assert loss_and_accuracy(model, x, y, chunk=chunk) == pytest.approx(expected, rel=1e-6)
+    assert loss_and_metric(model, x, y, chunk=chunk) == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_loss_below_the_resolution_of_float32_is_not_lost():
     """Ten classes, the right one ahead by 20: the loss is log(1 + 9 exp(-20)), which float32 rounds to 0."""
     x, y = 20 * torch.eye(10), torch.arange(10)
-    assert loss_and_accuracy(nn.Identity(), x, y)[0] == pytest.approx(math.log1p(9 * math.exp(-20)), rel=1e-6)
+    assert loss_and_metric(nn.Identity(), x, y)[0] == pytest.approx(math.log1p(9 * math.exp(-20)), rel=1e-6)
 
 
 def test_an_unknown_reading_is_refused():
     with pytest.raises(ValueError, match="^batch_norm is 'eval'; accepted are batch, running, reestimated$"):
-        loss_and_accuracy(nn.Identity(), torch.zeros(2, 2), torch.zeros(2, dtype=torch.long), "eval")
+        loss_and_metric(nn.Identity(), torch.zeros(2, 2), torch.zeros(2, dtype=torch.long), "eval")
 
 
 def test_reestimation_needs_data():

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lbgap.evaluate import batch_norm_reading, loss_and_accuracy
+from lbgap.evaluate import batch_norm_reading, loss_and_metric
 from lbgap.ghost import GhostBatchNorm, convert
 
 SIZE, FEATURES = 4, 3
@@ -462,7 +462,7 @@ def test_a_reading_leaves_the_network_as_it_was(model, reading, rng):
     before = copy.deepcopy(model.state_dict())
     settings = [(m.training, m.momentum) for m in norms(model)]
     x, y = torch.randn(30, 1, 3, 3, dtype=torch.float64), torch.arange(30) % 5
-    loss_and_accuracy(model, x, y, reading, chunk=13, estimate_on=x)
+    loss_and_metric(model, x, y, reading, chunk=13, estimate_on=x)
     assert equal(model.state_dict(), before)
     assert [(m.training, m.momentum) for m in norms(model)] == settings
 

@@ -4,13 +4,15 @@ import contextlib
 import hashlib
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import digits_run
 
 from lbgap import spec
-from lbgap.spec import DataSpec, Measure, OptimizerSpec, Phase, RobustSpec, Train, Weights, job_from_json
+from lbgap.measurements import MEASUREMENTS
+from lbgap.spec import DataSpec, Measure, OptimizerSpec, Phase, RobustSpec, SamSpec, Train, Warmup, Weights, job_from_json
 
 # The canonical JSON of a small run and of a measurement on it, written by hand from the rule in spec.py: keys sorted, no
 # blanks, defaults left out, parents inside. The two keys are the first 16 digits of their SHA-256, computed once. A change of
@@ -38,10 +40,12 @@ CHANGES = {
     "optimizer.learning_rate": {"optimizer": OptimizerSpec(name="adam", learning_rate=1.0000001e-3)},
     "optimizer.momentum": {"optimizer": OptimizerSpec(name="sgd", learning_rate=1e-3, momentum=0.9)},
     "optimizer.weight_decay": {"optimizer": OptimizerSpec(name="adam", learning_rate=1e-3, weight_decay=1e-4)},
-    "optimizer.proximal": {"optimizer": OptimizerSpec(name="adam", learning_rate=1e-3, proximal=1e-3)},
+    "optimizer.proximal": {"optimizer": OptimizerSpec(name="adam", learning_rate=1e-3, proximal=1e-3, inner_steps=2)},
     "optimizer.inner_steps": {"optimizer": OptimizerSpec(name="adam", learning_rate=1e-3, inner_steps=2)},
     "optimizer.clip_norm": {"optimizer": OptimizerSpec(name="adam", learning_rate=1e-3, clip_norm=0.1)},
     "optimizer.fresh_each_epoch": {"optimizer": OptimizerSpec(name="adam", learning_rate=1e-3, fresh_each_epoch=True)},
+    "optimizer.nesterov": {"optimizer": OptimizerSpec(name="sgd", learning_rate=1e-3, momentum=0.9, nesterov=True)},
+    "optimizer.decay_exempt": {"optimizer": OptimizerSpec(name="adam", learning_rate=1e-3, decay_exempt="norms")},
     "batch_size": {"batch_size": 129},
     "updates": {"updates": 37},
     "seed": {"seed": 1},
@@ -64,6 +68,18 @@ CHANGES = {
     "robust.kind": {"robust": RobustSpec(kind="stability", size=0.25, weight=0.5)},
     "robust.size": {"robust": RobustSpec(kind="adversarial", size=0.26, weight=0.5)},
     "robust.weight": {"robust": RobustSpec(kind="adversarial", size=0.25, weight=1.0)},
+    "warmup": {"warmup": Warmup(updates=12, start=0.1)},
+    "warmup.updates": {"warmup": Warmup(updates=13, start=0.1)},
+    "warmup.start": {"warmup": Warmup(updates=12, start=0.0)},
+    "annealing": {"annealing": "cosine"},
+    "slice_size": {"slice_size": 64},
+    "sam": {"sam": SamSpec(rho=0.05)},
+    "sam.rho": {"sam": SamSpec(rho=0.1)},
+    "sam.norm": {"sam": SamSpec(rho=0.05, norm="inf")},
+    "sam.adaptive": {"sam": SamSpec(rho=0.05, adaptive=True)},
+    "sam.ascents": {"sam": SamSpec(rho=0.05, ascents=2)},
+    "sam.averages": {"sam": SamSpec(rho=0.05, averages="last")},
+    "sam.inference_mode": {"sam": SamSpec(rho=0.05, inference_mode="ascent")},
     "semantics": {"semantics": 1000},
 }
 
@@ -157,7 +173,13 @@ def test_every_field_of_a_run_changes_its_key():
     assert len(set(keys.values())) == len(keys)
     named = {name.split(".")[0].split("'")[0] for name in CHANGES}
     assert named == set(Train.model_fields) - {"kind"}, "a new field needs a line in CHANGES"
-    for outer, cls in (("data", DataSpec), ("optimizer", OptimizerSpec), ("phases", Phase)):
+    for outer, cls in (
+        ("data", DataSpec),
+        ("optimizer", OptimizerSpec),
+        ("phases", Phase),
+        ("warmup", Warmup),
+        ("sam", SamSpec),
+    ):
         assert {name.partition(".")[2] for name in CHANGES if name.startswith(f"{outer}.")} == set(cls.model_fields)
 
 
@@ -167,11 +189,11 @@ def test_a_measurement_is_keyed_by_its_parents_and_their_order():
         measure().key,
         measure(arguments={"epsilon": 5e-4}).key,
         measure(arguments={"epsilon": 1e-3, "p": 100}).key,
-        measure(kind="path").key,
+        measure(kind="directions").key,
         measure(of=(one.at(2),)).key,
         measure(of=(two.at(),)).key,
-        measure(of=(one.at(), two.at())).key,
-        measure(of=(two.at(), one.at())).key,
+        measure(kind="path", arguments={}, of=(one.at(), two.at())).key,
+        measure(kind="path", arguments={}, of=(two.at(), one.at())).key,
         measure(of=(digits_run(start=two.at()).at(),)).key,
         measure(semantics=2).key,
     ]
@@ -181,7 +203,11 @@ def test_a_measurement_is_keyed_by_its_parents_and_their_order():
 @pytest.mark.parametrize("job", [digits_run(), Measure(kind="sharpness", of=(digits_run().at(),))])
 def test_raising_the_semantics_gives_new_jobs_new_keys_and_leaves_old_records_theirs(job, monkeypatch):
     old, text = job.key, json.dumps(job.canonical())
-    monkeypatch.setitem(spec.SEMANTICS, job.kind, spec.SEMANTICS[job.kind] + 1)
+    if job.kind == "train":
+        monkeypatch.setattr(spec, "SEMANTICS", spec.SEMANTICS + 1)
+    else:
+        known = MEASUREMENTS[job.kind]
+        monkeypatch.setitem(MEASUREMENTS, job.kind, replace(known, semantics=known.semantics + 1))
     fresh = digits_run() if job.kind == "train" else Measure(kind="sharpness", of=(digits_run().at(),))
     assert fresh.key != old
     assert job_from_json(json.loads(text)).key == old
@@ -189,7 +215,7 @@ def test_raising_the_semantics_gives_new_jobs_new_keys_and_leaves_old_records_th
 
 def test_raising_the_semantics_of_training_changes_what_is_measured_on_it(monkeypatch):
     before = Measure(kind="sharpness", of=(digits_run().at(),)).key
-    monkeypatch.setitem(spec.SEMANTICS, "train", spec.SEMANTICS["train"] + 1)
+    monkeypatch.setattr(spec, "SEMANTICS", spec.SEMANTICS + 1)
     assert Measure(kind="sharpness", of=(digits_run().at(),)).key != before
 
 
@@ -210,7 +236,7 @@ def test_jobs_survive_json_and_pickle(rng):
             phases=[Phase(update=u, learning_rate=float(rng.random() + 1e-9)) for u in boundaries],
         )
         previous.append(run)
-        of = tuple(r.at() for r in previous[-2:])
+        of = tuple(r.at() for r in (run, previous[-2:][0]))
         plot = Measure(kind="path", arguments={"low": float(-rng.random()), "points": int(rng.integers(2, 9))}, of=of)
         for job in (run, plot):
             again = job_from_json(json.loads(json.dumps(job.canonical())))
@@ -246,15 +272,15 @@ def test_a_spec_cannot_be_changed():
     assert run.key == key
 
 
-@pytest.mark.parametrize("field", ["options", "arguments"])
-def test_a_spec_cannot_be_changed_through_its_dictionaries(field):
-    given = {"width": 16}
+@pytest.mark.parametrize("field, name", [("options", "width"), ("arguments", "p")])
+def test_a_spec_cannot_be_changed_through_its_dictionaries(field, name):
+    given = {name: 16}
     job = digits_run(options=given) if field == "options" else measure(arguments=given)
     before = job.canonical()
-    given["width"] = 99
+    given[name] = 99
     assert job.canonical() == before
     with contextlib.suppress(TypeError):
-        getattr(job, field)["width"] = 99
+        getattr(job, field)[name] = 99
     assert job.canonical() == before
 
 
@@ -310,7 +336,7 @@ def test_weights_are_named_by_run_and_epoch():
     assert run.at().run == run
     assert run.parents == ()
     assert digits_run(seed=1, start=run.at(2)).parents == (run.at(2),)
-    assert measure(of=(run.at(1), run.at(2))).parents == (run.at(1), run.at(2))
+    assert measure(kind="path", arguments={}, of=(run.at(1), run.at(2))).parents == (run.at(1), run.at(2))
     assert DataSpec(name="digits").size == 1438
     assert DataSpec(name="digits", n_train=7).size == 7
 
@@ -320,7 +346,7 @@ def test_weights_are_named_by_run_and_epoch():
 ADAM = {"name": "adam", "learning_rate": 1e-3}
 REFUSED = [
     # builder, parameter, value, something that is accepted
-    (lambda: DataSpec(name="digit"), "data", "'digit'", "digits, mnist, cifar10"),
+    (lambda: DataSpec(name="digit"), "data", "'digit'", "digits, digits.inputs, mnist"),
     (lambda: DataSpec(name="digits", n_train=1439), "n_train", "1439", "1 to 1438"),
     (lambda: DataSpec(name="digits", n_test=360), "n_test", "360", "1 to 359"),
     (lambda: DataSpec(name="digits", n_train=0), "n_train", "0", "1"),
@@ -329,7 +355,7 @@ REFUSED = [
     (lambda: DataSpec(name="digits", n_train=1000, n_validation=439), "n_validation", "439", "1 to 438"),
     (lambda: DataSpec(name="digits", n_train=10.5), "n_train", "10.5", "integer"),
     (lambda: DataSpec(name="digits", augment="flip"), "augment", "'flip'", "'keskar'"),
-    (lambda: OptimizerSpec(name="adan", learning_rate=1.0), "name", "'adan'", "'adam' or 'sgd'"),
+    (lambda: OptimizerSpec(name="adan", learning_rate=1.0), "name", "'adan'", "'adam', 'adamw' or 'sgd'"),
     (lambda: OptimizerSpec(name="adam", learning_rate=0), "learning_rate", "0", "greater than 0"),
     (lambda: OptimizerSpec(name="adam", learning_rate=float("nan")), "learning_rate", "nan", "finite"),
     (lambda: OptimizerSpec(name="adam", learning_rate="fast"), "learning_rate", "'fast'", "number"),
@@ -372,7 +398,29 @@ REFUSED = [
     (lambda: digits_run(phases=[{"update": 3, "learning_rate": -1}]), "learning_rate", "-1", "greater than 0"),
     (lambda: digits_run(epochs=3).at(4), "epoch", "4", "0 to 3"),
     (lambda: Weights(run=digits_run(), epoch=-1), "epoch", "-1", "0"),
-    (lambda: Measure(kind="sharp", of=(digits_run().at(),)), "kind", "'sharp'", "'sharpness'"),
+    (lambda: OptimizerSpec(**ADAM, momentum=0.9), "momentum", "0.9", "0"),
+    (lambda: OptimizerSpec(name="sgd", learning_rate=1, nesterov=True), "nesterov", "True", "momentum above 0"),
+    (lambda: OptimizerSpec(**ADAM, proximal=1e-3), "inner_steps", "1", "2 or more"),
+    (lambda: OptimizerSpec(**ADAM, decay_exempt="all"), "decay_exempt", "'all'", "'norms'"),
+    (lambda: SamSpec(rho=-0.1), "rho", "-0.1", "0"),
+    (lambda: SamSpec(rho=0.1, norm="1"), "norm", "'1'", "'2' or 'inf'"),
+    (lambda: SamSpec(rho=0.1, ascents=0), "ascents", "0", "1"),
+    (lambda: digits_run(slice_size=129), "slice_size", "129", "1 to the batch's 128"),
+    (lambda: digits_run(slice_size=32, ghost_batch_size=32), "slice_size", "32", "none beside ghost_batch_size"),
+    (lambda: digits_run(sam=SamSpec(rho=0.1), robust=ROBUST), "sam", "given", "none"),
+    (lambda: digits_run(warmup=Warmup(updates=37, start=0.1)), "warmup.updates", "37", "1 to the budget's 36"),
+    (lambda: Warmup(updates=5, start=1.0), "start", "1.0", "less than 1"),
+    (lambda: digits_run(annealing="linear"), "annealing", "'linear'", "'cosine'"),
+    (lambda: digits_run(model="keskar.F3"), "model", "'keskar.F3'", "keskar.F1"),
+    (lambda: digits_run(data=DataSpec(name="topics"), batch_size=40_001), "batch_size", "40001", "1 to 40000"),
+    (lambda: DataSpec(name="topics", n_train=100, subset=1), "subset", "1", "0"),
+    (lambda: DataSpec(name="mnist.inputs", augment="keskar"), "augment", "'keskar'", "none"),
+    (lambda: digits_run(data=DataSpec(name="topics"), slice_size=2), "slice_size", "2", "none"),
+    (lambda: digits_run(data=DataSpec(name="digits.inputs"), robust=ROBUST), "robust", "adversarial", "none"),
+    (lambda: measure(arguments={"epsilon": -1}), "epsilon", "-1", "greater than 0"),
+    (lambda: measure(arguments={"eps": 1e-3}), "eps", "not known", "epsilon"),
+    (lambda: measure(of=(digits_run().at(), digits_run().at())), "of", "2", "1"),
+    (lambda: Measure(kind="sharp", of=(digits_run().at(),)), "kind", "'sharp'", "sharpness"),
     (lambda: Measure(kind="sharpness", of=()), "of", "()", "at least 1"),
     (lambda: job_from_json({"kind": "sharpness"}), "of", "missing", "Measure"),
 ]

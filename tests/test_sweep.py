@@ -187,7 +187,7 @@ def test_a_run_whose_weights_are_gone_is_repeated_and_its_record_stays(store, ca
     quietly([run], store, cache)
     before = stamps(store)
     shutil.rmtree(cache.folder)
-    monkeypatch.setattr(train, "loss_and_accuracy", None)
+    monkeypatch.setattr(train, "loss_and_metric", None)
     outcome = quietly([sharpness_of(run)], store, cache)
     assert (outcome.done, outcome.left) == (2, 0)
     assert before.items() <= stamps(store).items()

@@ -11,7 +11,7 @@ from torch import nn
 
 from lbgap import augment, models, train
 from lbgap.data import Data, Split, load
-from lbgap.evaluate import loss_and_accuracy
+from lbgap.evaluate import loss_and_metric
 from lbgap.records import tidy
 from lbgap.spec import DataSpec, OptimizerSpec, Phase, Train
 
@@ -189,7 +189,7 @@ def test_a_budget_ends_within_an_epoch(recorder):
     assert result["curve"]["update"] == [12, 15] and result["curve"]["epoch"] == [1, 2]
 
 
-def test_recorded_training_loss_and_accuracy_are_means_over_the_examples_of_the_epoch(recorder):
+def test_recorded_training_loss_and_metric_are_means_over_the_examples_of_the_epoch(recorder):
     """The smaller last batch counts by its size."""
     result = train.run(digits_run(128, updates=15))
     x, y = load("digits").train.x, load("digits").train.y
@@ -439,7 +439,7 @@ def test_a_curve_of_the_running_reading_is_that_of_the_weights_with_their_runnin
     result, states = trained(spec)
     data = load("digits", 96, 50).test
     for epoch in (1, 2, 3):
-        loss, accuracy = loss_and_accuracy(network(spec, states[epoch]), data.x, data.y, "running")
+        loss, accuracy = loss_and_metric(network(spec, states[epoch]), data.x, data.y, "running")
         assert result["curve"]["test_loss"][epoch - 1] == pytest.approx(loss, rel=1e-6)
         assert result["curve"]["test_accuracy"][epoch - 1] == pytest.approx(accuracy, rel=1e-12)
     running = result["final"]["test"]["running"]
@@ -598,7 +598,7 @@ def test_weights_of_a_ghost_run_are_those_of_a_plain_network():
     data, model = load("digits", 96, 50), network(ghosts, others[2])
     for split, part in (("train", data.train), ("test", data.test)):
         for reading in ("batch", "running"):
-            expected = dict(zip(("loss", "accuracy"), loss_and_accuracy(model, part.x, part.y, reading), strict=True))
+            expected = dict(zip(("loss", "accuracy"), loss_and_metric(model, part.x, part.y, reading), strict=True))
             assert result["final"][split][reading] == pytest.approx(expected, rel=1e-6)
     for spec, start in ((plain(start=ghosts.at()), others[2]), (plain(start=one.at(), ghost_batch_size=20), states[2])):
         assert same(trained(spec, start=start)[1][0], start)
@@ -670,7 +670,7 @@ def test_stopping_early_gives_the_losses_of_the_full_run(make):
 @pytest.mark.parametrize("make", [lambda: digits_run(128, epochs=5), lambda: convolutional(epochs=4)])
 def test_a_run_for_its_weights_alone_is_the_same_run_without_its_evaluations(make, monkeypatch):
     full, states = trained(make())
-    monkeypatch.setattr(train, "loss_and_accuracy", None)
+    monkeypatch.setattr(train, "loss_and_metric", None)
     result, again = trained(make(), losses_only=True)
     assert result == {"loss_at": full["loss_at"]}
     assert again.keys() == states.keys()
@@ -721,9 +721,9 @@ def test_an_evaluation_that_would_end_on_one_example_is_refused_before_the_run(m
     """5001 = 5000 + 1."""
     digits = load("digits", 20, 20)
     ends = [Split(digits.train.x[:1].expand(n, *digits.train.x.shape[1:]), digits.train.y[:1].expand(n)) for n in sizes]
-    monkeypatch.setattr(DataSpec, "load", lambda *_: Data(*ends, digits.n_classes, digits.checksum))
+    monkeypatch.setattr(train, "load_data", lambda *_: Data(*ends, digits.n_classes, digits.checksum))
     losses = []
-    monkeypatch.setattr(train, "_loss", lambda *_: losses.append(1))
+    monkeypatch.setattr(train.Training, "_loss", lambda *_: losses.append(1))
     with pytest.raises(ValueError, match=f"^{field} is 5001; read in chunks of 5000 the last has 1, "):
         train.run(digits_run(13, epochs=1))
     assert not losses
@@ -734,7 +734,7 @@ def test_held_out_examples_are_evaluated_like_a_split_of_their_own():
     spec = digits_run(32, epochs=2, data=DataSpec(name="digits", n_train=96, n_test=50, n_validation=40))
     result = train.run(spec, on_weights=lambda _, state: states.append(state))
     held_out = load("digits", 96, 50, n_validation=40).validation
-    loss, accuracy = loss_and_accuracy(network(spec, states[-1]), held_out.x, held_out.y, "batch")
+    loss, accuracy = loss_and_metric(network(spec, states[-1]), held_out.x, held_out.y, "batch")
     assert result["final"]["validation"]["batch"] == pytest.approx({"loss": loss, "accuracy": accuracy}, rel=1e-6)
     assert result["curve"]["validation_accuracy"][-1] == pytest.approx(accuracy)
     assert len(result["curve"]["validation_accuracy"]) == 2

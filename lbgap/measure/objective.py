@@ -4,27 +4,35 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lbgap.evaluate import CHUNK
+from lbgap.tasks import CLASSIFY, Task
 
 # A loss is a scalar tensor, or an iterable of scalar terms whose sum it is (so that the graph of one term at a time lives).
 Loss = Callable[[nn.Module], Tensor | Iterator[Tensor]]
 
 
-def mean_cross_entropy(x: Tensor, y: Tensor, chunk: int = CHUNK) -> Loss:
-    """Mean cross entropy over a whole set, in fixed chunks (which are also the batches of per-batch batch norm).
+def mean_loss(task: Task, x: Tensor, y: Tensor, chunk: int = CHUNK) -> Loss:
+    """A task's mean loss over a whole set, in fixed chunks (which are also the batches of per-batch batch norm).
 
-    The network runs in its own precision; softmax and sum are float64, because near a minimum the loss of one example is
+    The network runs in its own precision; loss and sum are float64, because near a minimum the loss of one example is
     below float32's resolution of 1.
     """
+    total = sum(task.count(targets) for _, targets in task.parts(x, y, chunk))
 
     def loss(model: nn.Module) -> Iterator[Tensor]:
-        for part, labels in zip(x.split(chunk), y.split(chunk), strict=True):
-            yield F.cross_entropy(model(part).double(), labels, reduction="sum") / len(y)
+        carry = None
+        for part, targets in task.parts(x, y, chunk):
+            outputs, carry = task.predict(model, part, carry)
+            yield task.loss(outputs.double(), targets, reduction="sum") / total
 
     return loss
+
+
+def mean_cross_entropy(x: Tensor, y: Tensor, chunk: int = CHUNK) -> Loss:
+    """:func:`mean_loss` of classification: mean cross entropy (nats) of inputs (n, ...) and labels (n,)."""
+    return mean_loss(CLASSIFY, x, y, chunk)
 
 
 class Objective:

@@ -1,4 +1,4 @@
-"""Loss and accuracy along a path between two solutions (parametric plots, Goodfellow et al. 2015)."""
+"""Loss and metric along a path between two solutions (parametric plots, Goodfellow et al. 2015)."""
 
 import math
 
@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lbgap.evaluate import loss_and_accuracy
+from lbgap.evaluate import loss_and_metric
+from lbgap.tasks import CLASSIFY, Task
 
 SHAPES = ("linear", "curvilinear")
 
@@ -21,6 +22,7 @@ def path(
     high: float = 2.0,
     points: int = 25,
     batch_norm: str = "batch",
+    task: Task = CLASSIFY,
 ) -> dict[str, list[float]]:
     """Evaluate between two state dicts: alpha = 0 is ``first``, alpha = 1 is ``second``.
 
@@ -32,7 +34,7 @@ def path(
         model: a network of the solutions' architecture; its weights are restored.
         splits: name -> (x, y); "train" among them for re-estimated statistics.
     Returns:
-        ``alpha`` and, per split, ``<name>_loss`` (nats) and ``<name>_accuracy`` (percent).
+        ``alpha`` and, per split, ``<name>_loss`` and, named as the task names it, ``<name>_accuracy`` (nats and percent).
     Raises:
         ValueError: unknown shape; "running" statistics, which no point between two solutions has; re-estimated ones without
             a split "train".
@@ -55,9 +57,9 @@ def path(
                 for name, p in model.named_parameters():
                     p.copy_(a * first[name].to(p.device) + b * second[name].to(p.device))
             for name, (x, y) in splits.items():
-                loss, accuracy = loss_and_accuracy(model, x, y, batch_norm, estimate_on=estimate_on)
+                loss, metric = loss_and_metric(model, x, y, batch_norm, estimate_on=estimate_on, task=task)
                 out.setdefault(f"{name}_loss", []).append(loss)
-                out.setdefault(f"{name}_accuracy", []).append(accuracy)
+                out.setdefault(f"{name}_{task.metric}", []).append(metric)
     finally:
         model.load_state_dict(before)
     return out

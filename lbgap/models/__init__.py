@@ -1,11 +1,11 @@
-"""Networks by name. A name is ``<paper>.<network>`` because papers use one name for different layers."""
+"""Networks built by name; which there are, and where, says :mod:`lbgap.networks`."""
+
+import importlib
 
 import torch
 from torch import nn
 
-from lbgap.models import hoffer, keskar
-
-_BUILDERS = {**keskar.BUILDERS, **hoffer.BUILDERS}
+from lbgap.networks import NETWORKS
 
 
 def build(name: str, shape: tuple[int, ...], n_classes: int, **options) -> nn.Module:
@@ -16,14 +16,14 @@ def build(name: str, shape: tuple[int, ...], n_classes: int, **options) -> nn.Mo
     Raises:
         ValueError: unknown network.
     """
-    if name not in _BUILDERS:
-        raise ValueError(f"model is '{name}'; accepted are {', '.join(names())}")
-    return _BUILDERS[name](shape, n_classes, **options)
-
-
-def names() -> list[str]:
-    """Every network that :func:`build` knows."""
-    return list(_BUILDERS)
+    if name not in NETWORKS:
+        raise ValueError(f"model is '{name}'; accepted are {', '.join(NETWORKS)}")
+    network = NETWORKS[name]
+    builder = network.builder
+    if isinstance(builder, str):
+        module, function = builder.split(":")
+        builder = getattr(importlib.import_module(module), function)
+    return builder(shape, n_classes, **{**network.options, **options})
 
 
 def memory_format(model: nn.Module) -> torch.memory_format:

@@ -188,14 +188,3 @@ def _scales(model: nn.Module, gamma: str) -> nn.Module:
             if isinstance(module, _BatchNorm):
                 nn.init.uniform_(module.weight)
     return model
-
-
-BUILDERS = {
-    "hoffer.F1": mnist_f1,
-    "hoffer.C1": shallow,
-    "hoffer.C3": shallow,
-    "hoffer.ResNet": residual,
-    "hoffer.WResNet": wide,
-    "hoffer.VGG": vgg,
-    "hoffer.AlexNet": alexnet,
-}

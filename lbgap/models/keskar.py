@@ -7,7 +7,6 @@ have dropout between convolutions in the code alone.
 """
 
 import math
-from functools import partial
 
 from torch import nn
 
@@ -78,13 +77,3 @@ def _glorot(model: nn.Module) -> nn.Module:
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
     return model
-
-
-BUILDERS = {
-    "keskar.F1": fully_connected,
-    "keskar.F2": partial(fully_connected, depth=7),
-    "keskar.C1": shallow,
-    "keskar.C2": deep,
-    "keskar.C3": shallow,
-    "keskar.C4": deep,
-}

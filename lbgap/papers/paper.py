@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lbgap.spec import Frozen, Job
+from lbgap.spec import Job
 from lbgap.stats import Rule
+from lbgap.values import Frozen
 
 Profile = Literal["quick", "cpu", "paper"]
 

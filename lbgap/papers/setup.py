@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from lbgap import models, schedule
-from lbgap.data import lookup
 from lbgap.papers.paper import Cell, Jobs, Published, Quantity, Series, Settings, Table, dig
+from lbgap.sources import lookup
 from lbgap.spec import DataSpec, Measure, OptimizerSpec, Train, Weights
 
 DATA_NAMES = {

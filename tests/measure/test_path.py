@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lbgap.evaluate import loss_and_accuracy
+from lbgap.evaluate import loss_and_metric
 from lbgap.measure import path
 
 
@@ -110,7 +110,7 @@ def test_buffers_are_neither_interpolated_nor_used(ends, splits):
 def test_reestimated_statistics_are_those_of_the_weights_at_the_point(ends, splits):
     model = network()
     model.load_state_dict(ends[1])
-    expected = loss_and_accuracy(model, *splits["train"], "reestimated", estimate_on=splits["train"][0])
+    expected = loss_and_metric(model, *splits["train"], "reestimated", estimate_on=splits["train"][0])
     result = path(network(), *ends, splits, low=0, high=1, points=2, batch_norm="reestimated")
     assert at(result, 1, "train") == expected
 

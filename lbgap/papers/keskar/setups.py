@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field
 
-from lbgap.data import lookup
 from lbgap.papers.paper import Settings
 from lbgap.papers.setup import Setup, named
+from lbgap.sources import lookup
 from lbgap.spec import DataSpec, OptimizerSpec, RobustSpec
 
 FACTS = yaml.safe_load(Path(__file__).parent.with_suffix(".yaml").read_text())

@@ -1,0 +1,63 @@
+"""Measures of recorded weights: the network as it was trained, its data and its task, handed to each measure."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lbgap.data import Data, Split
+from lbgap.measure.directions import directions
+from lbgap.measure.objective import Loss, mean_loss
+from lbgap.measure.path import path
+from lbgap.measure.sharpness import sharpness
+from lbgap.tasks import Task
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The weights of one run, or of several, in the network that the first was trained in.
+
+    ``model`` holds the weights of ``states[0]``.
+    """
+
+    model: nn.Module
+    states: list[dict[str, Tensor]]
+    data: Data
+    task: Task
+
+    def sample(self, examples: int | None) -> Split:
+        """The training set, or a fixed random sample of it.
+
+        Raises:
+            ValueError: a sample larger than the training set.
+        """
+        split = self.data.train
+        if examples is None:
+            return split
+        if examples > len(split):
+            raise ValueError(f"examples is {examples}; this training set accepts 1 to {len(split)}")
+        chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:examples].sort().values
+        chosen = chosen.to(split.y.device)
+        return Split(split.x[chosen], split.y[chosen])
+
+    def loss(self, examples: int | None = None) -> Loss:
+        """The mean training loss as a function of the network."""
+        split = self.sample(examples)
+        return mean_loss(self.task, split.x, split.y)
+
+
+def sharpness_of(solution: Solution, examples: int | None = None, **arguments) -> dict:
+    """:func:`lbgap.measure.sharpness` of a solution."""
+    split = solution.sample(examples)
+    return sharpness(solution.model, solution.loss(examples), data=split.x, **arguments).as_dict()
+
+
+def directions_of(solution: Solution, **arguments) -> dict:
+    """:func:`lbgap.measure.directions` at a solution."""
+    return directions(solution.model, solution.loss(), **arguments)
+
+
+def path_between(solution: Solution, **arguments) -> dict:
+    """:func:`lbgap.measure.path` between two solutions."""
+    splits = {name: (part.x, part.y) for name, part in solution.data.splits.items() if name != "validation"}
+    return path(solution.model, *solution.states, splits, task=solution.task, **arguments)

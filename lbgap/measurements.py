@@ -1,0 +1,128 @@
+"""What can be measured on recorded weights: each measurement's arguments, cost, and the function that does it.
+
+A measurement's arguments are checked when the job is made, before anything trains. A paper in ``LBGAP_PAPERS`` may
+:func:`register` one of its own. Nothing here needs torch.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from lbgap.values import Count, Frozen, Positive
+
+Seed = Annotated[int, Field(ge=0, strict=True)]
+Reading = Literal["batch", "running", "reestimated"]
+
+
+class Passes(NamedTuple):
+    """Passes over the training set, forward and back or forward alone, and forward over the test set: what a job costs."""
+
+    both: float = 0.0
+    forward: float = 0.0
+    forward_test: float = 0.0
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One kind of measurement.
+
+    ``function(solution, **arguments)`` gets a :class:`lbgap.measure.recorded.Solution` and returns the results as a
+    dictionary; it is itself, or "module:function". ``arguments`` validates what it is given. ``semantics`` is raised by hand
+    when the meaning changes, so that old records no longer match. ``of`` is the number of solutions it takes.
+    """
+
+    function: str | Callable[..., dict]
+    arguments: type[Frozen]
+    passes: Callable[[Any], Passes]
+    semantics: int = 1
+    of: int = 1
+
+    def check(self, kind: str, arguments: Mapping[str, Any], of: int) -> None:
+        """Refuse bad arguments, or another number of solutions, in one sentence."""
+        if of != self.of:
+            raise ValueError(f"of has {of} solutions; {kind} accepts {self.of}")
+        self.arguments(**arguments)
+
+    def cost(self, arguments: Mapping[str, Any]) -> Passes:
+        """What the measurement costs with these arguments."""
+        return self.passes(self.arguments(**arguments))
+
+    def run(self, solution: Any, arguments: Mapping[str, Any]) -> dict:
+        """Measure."""
+        function = self.function
+        if isinstance(function, str):
+            module, name = function.split(":")
+            function = getattr(importlib.import_module(module), name)
+        return function(solution, **arguments)
+
+
+class _Box(Frozen):
+    epsilon: Positive = 1e-3
+    seed: Seed = 0
+    batch_norm: Reading = "batch"
+    iterations: Count = 10
+
+
+class Sharpness(_Box):
+    """Arguments of :func:`lbgap.measure.sharpness`; ``examples`` takes a fixed sample of the training set in its place."""
+
+    space: Literal["full", "random"] = "full"
+    p: Count = 100
+    scaling: Literal["auto"] | Positive = "auto"
+    tolerance: Literal["scipy"] | Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    start: Literal["solution", "random"] = "solution"
+    subspace_scale: Literal["box", "unit", "standard"] = "box"
+    examples: Count | None = None
+
+
+class Directions(_Box):
+    """Arguments of :func:`lbgap.measure.directions`."""
+
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    draws: Count = 10
+
+
+class Path(Frozen):
+    """Arguments of :func:`lbgap.measure.path`."""
+
+    shape: Literal["linear", "curvilinear"] = "linear"
+    low: float = -1.0
+    high: float = 2.0
+    points: Count = 25
+    batch_norm: Literal["batch", "reestimated"] = "batch"
+
+
+def _climb(iterations: int) -> float:
+    return 1 + 1.3 * iterations  # the line search takes about a third more evaluations than iterations
+
+
+MEASUREMENTS = {
+    "sharpness": Measurement("lbgap.measure.recorded:sharpness_of", Sharpness, lambda a: Passes(both=_climb(a.iterations))),
+    "directions": Measurement(
+        "lbgap.measure.recorded:directions_of", Directions, lambda a: Passes(both=_climb(a.iterations), forward=a.draws + 2)
+    ),
+    "path": Measurement(
+        "lbgap.measure.recorded:path_between", Path, lambda a: Passes(forward=a.points, forward_test=a.points), of=2
+    ),
+}
+
+
+def lookup(kind: str) -> Measurement:
+    """A measurement by name; ValueError names the accepted ones."""
+    if kind not in MEASUREMENTS:
+        raise ValueError(f"kind is '{kind}'; accepted are {', '.join(MEASUREMENTS)}")
+    return MEASUREMENTS[kind]
+
+
+def register(kind: str, measurement: Measurement) -> None:
+    """Make a measurement known under a name.
+
+    Raises:
+        ValueError: a name that another measurement has.
+    """
+    if kind in MEASUREMENTS and MEASUREMENTS[kind].arguments.__qualname__ != measurement.arguments.__qualname__:
+        raise ValueError(f"kind is '{kind}', which is taken; accepted is a name beside {', '.join(MEASUREMENTS)}")
+    MEASUREMENTS[kind] = measurement

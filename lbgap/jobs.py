@@ -77,7 +77,7 @@ class Checkpoint:
         return self.cache.folder.with_name("checkpoints") / f"{self.job.key}.{self.purpose}.pt"
 
     def _header(self) -> dict[str, Any]:
-        return {"key": self.job.key, "version": lbgap.__version__, "torch": torch.__version__}
+        return {"key": self.job.key, "version": lbgap.__version__, "torch": str(torch.__version__)}
 
     def seconds(self) -> float:
         """What the run has taken so far, earlier pieces included."""

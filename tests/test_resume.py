@@ -1,0 +1,203 @@
+"""A run that is put down and taken up again, however often, leaves the record of an undisturbed one."""
+
+import io
+import multiprocessing
+import os
+import time
+
+import pytest
+import torch
+from conftest import digits_run
+
+from lbgap import jobs, train
+from lbgap.jobs import Cache, Checkpoint, execute
+from lbgap.spec import DataSpec, OptimizerSpec, Phase, SamSpec, Train, Warmup
+
+SMALL = DataSpec(name="digits", n_train=200, n_test=100)
+TEXT = DataSpec(name="topics", n_train=2000, n_test=500)
+SGD = OptimizerSpec(name="sgd", learning_rate=0.1, momentum=0.9, weight_decay=1e-4)
+KINDS = {
+    "plain": digits_run(32, epochs=4, data=SMALL, layers=True),
+    "momentum, ghosts, augmentation, dropout": digits_run(
+        50,
+        epochs=4,
+        optimizer=SGD,
+        ghost_batch_size=25,
+        phases=(Phase(update=7, learning_rate=0.01),),
+        data=SMALL.model_copy(update={"augment": "keskar"}),
+        options={"width": 16, "dropout": 0.5},
+    ),
+    "sam in slices": digits_run(
+        64, epochs=3, optimizer=SGD, slice_size=16, sam=SamSpec(rho=0.05), warmup=Warmup(updates=5, start=0.1), data=SMALL
+    ),
+    "robust": digits_run(64, epochs=3, data=SMALL, robust={"kind": "stability", "size": 0.1, "weight": 0.5}),
+    "fresh optimizer": digits_run(64, epochs=3, data=SMALL, optimizer=SGD.model_copy(update={"fresh_each_epoch": True})),
+    "language model": Train(
+        data=TEXT,
+        model="smith.LSTM",
+        options={"width": 8, "depth": 1},
+        optimizer=OptimizerSpec(name="sgd", learning_rate=1.0, clip_norm=5.0),
+        batch_size=10,
+        updates=25,
+        seed=3,
+        annealing="cosine",
+    ),
+}
+
+
+class Interrupted(Exception):
+    """In place of a kill."""
+
+
+class Memory:
+    """A pause that saves at chosen updates and then ends the process's work."""
+
+    def __init__(self, at: int, saved: dict | None = None):
+        self.at, self.saved, self.asked = at, saved, 0
+
+    def load(self):
+        return self.saved
+
+    def due(self):
+        self.asked += 1
+        return self.asked == self.at
+
+    def save(self, state):
+        # through bytes, as a file would take them: nothing in it may change with the run
+        file = io_of(state)
+        self.saved = torch.load(file, weights_only=True)
+        raise Interrupted
+
+
+def io_of(state) -> io.BytesIO:
+    """A file in memory that holds a state."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return file
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_put_down_after_any_update_ends_as_if_it_had_not_been(kind):
+    spec = KINDS[kind]
+    weights, again = {}, {}
+    undisturbed = train.run(spec, keep=(1,), on_weights=weights.__setitem__)
+    saved = None
+    for at in (1, 2, 3, 1, 4):  # five interruptions, after updates 1, 3, 6, 7, 11
+        pause = Memory(at, saved)
+        with pytest.raises(Interrupted):
+            train.run(spec, keep=(1,), on_weights=again.__setitem__, pause=pause)
+        saved = pause.saved
+    resumed = train.run(spec, keep=(1,), on_weights=again.__setitem__, pause=Memory(-1, saved))
+    assert resumed == undisturbed
+    assert set(weights) == set(again)
+    assert all(torch.equal(weights[e][k], again[e][k]) for e in weights for k in weights[e])
+
+
+@pytest.mark.parametrize("at", range(1, 9))
+def test_ends_of_epochs_and_of_the_budget_are_no_exception(at):
+    """Batches of 64 of 200: four updates an epoch, the budget ends within the second."""
+    spec = digits_run(64, updates=8, data=SMALL)
+    pause = Memory(at)
+    with pytest.raises(Interrupted):
+        train.run(spec, pause=pause)
+    assert train.run(spec, pause=Memory(-1, pause.saved)) == train.run(spec)
+
+
+# ---------------------------------------------------------------- the file
+
+
+@pytest.fixture
+def spec() -> Train:
+    """Twelve updates."""
+    return digits_run(64, epochs=3, data=SMALL)
+
+
+def put_down(spec: Train, cache: Cache, **changes) -> Checkpoint:
+    """A checkpoint of a run past its deadline: it is saved after the first update."""
+    with pytest.raises(train.Stopped, match=f"^run {spec.key} was put down after 1 updates$"):
+        execute(spec, cache, deadline=time.monotonic())
+    return Checkpoint(spec, cache, **changes)
+
+
+def test_a_deadline_puts_a_run_down_and_the_next_call_goes_on(spec, cache):
+    undisturbed = execute(spec, Cache(cache.folder / "other"))
+    put_down(spec, cache)
+    record = execute(spec, cache)
+    assert record.agrees(undisturbed)
+    assert record.provenance["resumed"] == 1 and "resumed" not in undisturbed.provenance
+    jobs.finished(spec, cache)
+    assert not Checkpoint(spec, cache).path.exists()
+
+
+def test_weights_that_are_repeated_have_a_checkpoint_of_their_own(spec, cache):
+    with pytest.raises(train.Stopped):
+        jobs.make_weights(spec, cache, deadline=time.monotonic())
+    assert not Checkpoint(spec, cache).path.exists()
+    jobs.make_weights(spec, cache)
+    undisturbed = Cache(cache.folder / "other")
+    execute(spec, undisturbed)
+    assert all(torch.equal(v, cache.get(spec.at())[k]) for k, v in undisturbed.get(spec.at()).items())
+    assert not list(cache.folder.with_name("checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("fault", ["cut", "noise", "empty", "other job", "other version", "other torch"])
+def test_a_checkpoint_that_is_not_this_runs_is_passed_over_with_one_line(spec, cache, fault, capsys, monkeypatch):
+    path = put_down(spec, cache).path
+    if fault == "cut":
+        path.write_bytes(path.read_bytes()[:-200])
+    elif fault == "noise":
+        path.write_bytes(os.urandom(300))
+    elif fault == "empty":
+        path.write_bytes(b"")
+    elif fault == "other job":
+        put_down(digits_run(64, epochs=3, data=SMALL, seed=1), cache).path.replace(path)
+    elif fault == "other version":
+        monkeypatch.setattr("lbgap.__version__", "0.0")
+    else:
+        held = torch.load(path, weights_only=True)
+        torch.save(held | {"header": held["header"] | {"torch": "1.0"}}, path)
+    record = execute(spec, cache)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith(f"checkpoint {path} ") and said.endswith("; the run begins anew\n")
+    assert record.agrees(execute(spec, Cache(cache.folder / "other")))
+    assert "resumed" not in record.provenance
+
+
+def test_a_checkpoint_past_weights_that_are_gone_is_of_no_use(spec, cache, capsys):
+    with pytest.raises(train.Stopped):
+        execute(spec, cache, keep=(0,), deadline=time.monotonic())
+    cache.path(spec.at(0)).unlink()
+    execute(spec, cache, keep=(0,))
+    assert "is past epoch 0, whose weights are gone; the run begins anew" in capsys.readouterr().err
+    assert spec.at(0) in cache
+
+
+# ---------------------------------------------------------------- real kills
+
+
+def _run_and_save_always(spec: Train, folder) -> None:
+    Checkpoint.due = lambda self: True
+    execute(spec, Cache(folder))
+
+
+@pytest.mark.parametrize("kind", ["plain", "sam in slices", "language model"])
+def test_a_run_killed_five_times_ends_with_the_same_record(kind, cache, rng):
+    """SIGKILL at random moments once the run has saved at least once more."""
+    spec = KINDS[kind].model_copy(update={"updates": 20 * KINDS[kind].updates})
+    undisturbed = execute(spec, Cache(cache.folder / "other"))
+    file = Checkpoint(spec, cache).path
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lbgap.jobs"])  # torch is imported once
+    for _ in range(5):
+        before = file.stat().st_mtime_ns if file.exists() else 0
+        process = context.Process(target=_run_and_save_always, args=(spec, cache.folder))
+        process.start()
+        while process.is_alive() and not (file.exists() and file.stat().st_mtime_ns > before):
+            time.sleep(0.01)
+        time.sleep(float(rng.uniform(0, 0.2)))
+        process.kill()
+        process.join()
+    record = execute(spec, cache)
+    assert record.agrees(undisturbed)
+    assert record.provenance["resumed"] == 5

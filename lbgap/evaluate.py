@@ -85,14 +85,17 @@ def loss_and_metric(
 
 @contextmanager
 def averages_kept(model: nn.Module, keep: bool = True) -> Iterator[nn.Module]:
-    """Batch norm's running averages stay as they are in what is run inside; with ``keep`` False they move as usual."""
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None] if keep else []
+    """Batch norm's running averages stay as they are in what is run inside; with ``keep`` False they move as usual.
+
+    Layers in evaluation mode read their averages and never move them: they are left alone.
+    """
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.running_mean is not None]
+    norms = norms if keep else []
     buffers = [(m.running_mean, m.running_var) for m in norms]
     counts = [m.num_batches_tracked for m in norms]
     try:
         for m in norms:
-            m.running_mean = m.running_var = None  # statistics of the batch, in training and without
-            m.num_batches_tracked = None
+            m.running_mean = m.running_var = m.num_batches_tracked = None
         yield model
     finally:
         for m, (mean, variance), count in zip(norms, buffers, counts, strict=True):

@@ -4,9 +4,13 @@ import math
 
 import numpy as np
 import pytest
+import torch
+from conftest import digits_run
+from torch import nn
 
+from lbgap import models, schedule, train
 from lbgap.schedule import at, regime, square_root_scaling
-from lbgap.spec import OptimizerSpec, Phase
+from lbgap.spec import DataSpec, OptimizerSpec, Phase, Train, Warmup
 
 SGD = OptimizerSpec(name="sgd", learning_rate=0.1, momentum=0.9, weight_decay=5e-4)
 
@@ -145,3 +149,93 @@ def test_values_that_no_phase_accepts_are_refused(values):
 def test_a_regime_that_changes_something_else_is_refused():
     with pytest.raises(ValueError, match="^regime changes 'lr'; accepted are learning_rate, weight_decay$"):
         regime([(1, {"lr": 0.1})], 10)
+
+
+# ---------------------------------------------------------------- ramps, cosines, and what they are composed with
+
+
+def rates(run: Train) -> list[float]:
+    """The learning rate of every update."""
+    return [schedule.of(run, u)[0] for u in range(run.updates)]
+
+
+def test_gradual_warmup_rises_in_equal_steps_by_hand():
+    """Goyal et al. 2017: from 0.1 to 0.8 in 7 updates, then x 0.1 from update 9 on."""
+    sgd = OptimizerSpec(name="sgd", learning_rate=0.8)
+    run = digits_run(
+        updates=11, optimizer=sgd, warmup=Warmup(updates=7, start=0.125), phases=(Phase(update=9, learning_rate=0.08),)
+    )
+    assert rates(run) == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.8, 0.08, 0.08])
+
+
+def test_constant_warmup_by_hand():
+    low, phases = schedule.constant_warmup(0.8, 0.1, 3)
+    run = digits_run(updates=5, optimizer=OptimizerSpec(name="sgd", learning_rate=low), phases=phases)
+    assert rates(run) == [0.1, 0.1, 0.1, 0.8, 0.8]
+
+
+def test_hold_then_halve_by_hand():
+    """Smith et al. 2020, as recalled: half of the budget, then halved every twentieth of it."""
+    run = digits_run(
+        updates=40, optimizer=OptimizerSpec(name="sgd", learning_rate=1.0), phases=schedule.hold_then_halve(1.0, 40)
+    )
+    assert rates(run) == [1.0] * 20 + [0.5**k for k in range(1, 11) for _ in range(2)]
+    with pytest.raises(ValueError, match="^updates is 19; accepted is 20 or more$"):
+        schedule.hold_then_halve(1.0, 19)
+
+
+def test_a_cosine_falls_from_the_whole_rate_after_the_warmup_to_nothing():
+    sgd = OptimizerSpec(name="sgd", learning_rate=2.0)
+    plain = digits_run(updates=9, optimizer=sgd, annealing="cosine")
+    assert rates(plain)[0] == 2.0
+    assert rates(plain)[3] == pytest.approx(2.0 * (1 + math.cos(math.pi / 3)) / 2)
+    warmed = digits_run(updates=13, optimizer=sgd, annealing="cosine", warmup=Warmup(updates=4, start=0.0))
+    assert rates(warmed)[:4] == pytest.approx([0.0, 0.5, 1.0, 1.5])
+    assert rates(warmed)[4:] == pytest.approx(rates(plain))
+
+
+def test_linear_scaling_multiplies_by_the_ratio_of_batches():
+    assert schedule.linear_scaling(0.1, 8192, 256) == pytest.approx(3.2)
+
+
+def test_a_schedule_says_itself_in_words():
+    sgd = OptimizerSpec(name="sgd", learning_rate=0.8, weight_decay=1e-4)
+    phases = (Phase(update=1000, learning_rate=0.08), Phase(update=2000, weight_decay=0.0))
+    run = digits_run(updates=3000, optimizer=sgd, warmup=Warmup(updates=70, start=0.125), phases=phases, annealing="cosine")
+    assert schedule.words(run) == (
+        "0.8, ramped up from 0.1 over 70 updates, 0.08 from update 1,000, weight decay 0 from update 2,000, "
+        "down to 0 by a cosine"
+    )
+    assert schedule.words(digits_run()) == "0.001"
+
+
+def test_the_rates_of_a_run_are_those_of_its_schedule(monkeypatch):
+    """The optimizer sees them update by update, and the decay that a group is exempt from stays 0."""
+    seen = []
+    step = torch.optim.SGD.step
+
+    def recording(self, *args):
+        seen.append([(g["lr"], g["weight_decay"]) for g in self.param_groups])
+        return step(self, *args)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", recording)
+    sgd = OptimizerSpec(name="sgd", learning_rate=0.1, weight_decay=1e-3, momentum=0.9, nesterov=True, decay_exempt="norms")
+    data = DataSpec(name="digits", n_train=100, n_test=50)
+    run = digits_run(25, updates=6, data=data, optimizer=sgd, warmup=Warmup(updates=3, start=0.0), annealing="cosine")
+    train.run(run, stop_after=6)
+    assert seen == [[schedule.of(run, u), (schedule.of(run, u)[0], 0.0)] for u in range(6)]
+
+
+def test_scales_and_shifts_of_batch_norm_are_exempt_and_nothing_else():
+    """F1 of width 16: five hidden layers with batch norm, six linear ones."""
+    model = models.build("keskar.F1", (1, 8, 8), 10, width=16)
+    named = {id(p): name for name, p in model.named_parameters()}
+    norms = {f"{i}.{kind}" for i, m in enumerate(model) if isinstance(m, nn.BatchNorm1d) for kind in ("weight", "bias")}
+    linear_biases = {f"{i}.bias" for i, m in enumerate(model) if isinstance(m, nn.Linear)}
+    for exempt, expected in (("norms", norms), ("norms and biases", norms | linear_biases)):
+        spec = OptimizerSpec(name="sgd", learning_rate=0.1, weight_decay=1e-4, decay_exempt=exempt)
+        decayed, free = train.optimizer(spec, model).param_groups
+        assert {named[id(p)] for p in free["params"]} == expected
+        assert {named[id(p)] for p in decayed["params"]} == set(named.values()) - expected
+        assert (decayed["weight_decay"], free["weight_decay"]) == (1e-4, 0.0)
+    assert len(norms) == 10 and len(linear_biases) == 6

@@ -57,6 +57,7 @@ class Chapter:
         self.profile = given.pop("profile", None) or COMMITTED
         given = {k: v for k, v in given.items() if v is not None}
         self.store, self.live_store = Store(), None
+        self._verdicts: list[report.Judged] | None = None
         self.study, self.own, self.demonstration = None, False, False
         if self.profile == COMMITTED:
             if given:
@@ -77,16 +78,22 @@ class Chapter:
 
     # ------------------------------------------------------------ committed records
 
+    def _judged(self) -> list[report.Judged]:
+        """Every claim, judged once a page: prose asks for them again and again."""
+        if self._verdicts is None:
+            self._verdicts = report.committed_verdicts(self.paper.name, self.store)
+        return self._verdicts
+
     def verdicts(self) -> None:
         """The verdict of every claim, and behind it each of its settings."""
-        judged = report.committed_verdicts(self.paper.name, self.store)
+        judged = self._judged()
         display(
             HTML(render.scroll(render.verdict_table([(self.paper.name, j) for j in judged])) + render.settings_details(judged))
         )
 
     def box(self) -> None:
         """Verdicts counted, n, compute: the numbers of the summary box."""
-        judged = report.committed_verdicts(self.paper.name, self.store)
+        judged = self._judged()
         counts = ", ".join(
             f"{n} {v}"
             for v in ("replicated", "contradicted", "inconclusive", "not run")
@@ -139,7 +146,7 @@ class Chapter:
         display(Markdown(re.sub(r"\{([^{}`]+)\}(?!`)", lambda match: self._number(match[1]), template)))
 
     def _number(self, name: str) -> str:
-        judged = {j.claim.id: j for j in report.committed_verdicts(self.paper.name, self.store)}
+        judged = {j.claim.id: j for j in self._judged()}
         claim, _, rest = name.partition(":")
         if claim in judged and rest in ("", "effect"):
             return render.decisive(judged[claim]) if rest else f"**{judged[claim].verdict}**"
@@ -194,6 +201,7 @@ class Chapter:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as stream:
             outcome = sweep.run(self.study.jobs(), store, Cache(), self.minutes, self.workers, progress=stream)
+        self._verdicts = None  # the run may have added to the committed records
         shown = os.path.relpath(log, paths.ROOT) if log.is_relative_to(paths.ROOT) else log.name
         what = "yours" if self.own else self.profile
         display(

@@ -1,5 +1,7 @@
 """Figures on one house style: a panel an axis, a line a colour, the band from the lowest to the highest seed."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -33,7 +35,7 @@ def draw(figure: Figure, data: pd.DataFrame) -> Canvas:
         for axis, ax in zip(panels, axes.flat, strict=False):
             part = data[data["panel"] == axis.name]
             lines = list(dict.fromkeys(part["line"]))
-            spare = iter(c for c in PALETTE if c not in [FIXED.get(line) for line in lines])
+            spare = itertools.cycle(c for c in PALETTE if c not in [FIXED.get(line) for line in lines])
             style = {
                 "data": part,
                 "x": "x",
@@ -43,7 +45,8 @@ def draw(figure: Figure, data: pd.DataFrame) -> Canvas:
                 "hue_order": lines,
                 "style_order": lines,
                 "palette": {line: FIXED.get(line) or next(spare) for line in lines},
-                "markers": dict(zip(lines, MARKERS, strict=False)),
+                # a colour that comes again has another marker
+                "markers": {line: MARKERS[(i + i // len(MARKERS)) % len(MARKERS)] for i, line in enumerate(lines)},
                 "ax": ax,
                 "legend": len(lines) > 1,
             }

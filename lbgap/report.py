@@ -99,14 +99,15 @@ def _emptiness(frame: pd.DataFrame) -> int:
 
 
 def committed_studies(paper: str) -> tuple[Study, ...]:
-    """The studies whose records are committed, in the order of :data:`COMMITTED`."""
+    """The studies whose records are committed, in the order of :data:`COMMITTED`; of a paper that has none, those it has."""
     return _committed_studies(paper, paths.extra_papers())
 
 
 @lru_cache
 def _committed_studies(paper: str, _: Path | None) -> tuple[Study, ...]:
     of = papers.get(paper)
-    return tuple(of.study(papers.settings(paper, profile=p)) for p in COMMITTED if p in of.profiles)
+    profiles = [p for p in COMMITTED if p in of.profiles] or of.profiles
+    return tuple(of.study(papers.settings(paper, profile=p)) for p in profiles)
 
 
 # ---------------------------------------------------------------- claims
@@ -166,8 +167,11 @@ def committed_verdicts(paper: str, store: Store) -> list[Judged]:
     Where none has, by one that decides it all the same, before one that does not; among equals, by the one with most records.
     """
     studies = committed_studies(paper)
+    if studies[0].profile not in COMMITTED:
+        reason = f"{paper} has profile {studies[0].profile} alone; verdicts are given on {' and '.join(reversed(COMMITTED))}"
+        return [Judged(claim, studies[0].profile, "not run", (), reason) for claim in studies[0].claims]
     out = []
-    for i, claim in enumerate(studies[0].claims if studies else ()):
+    for i, claim in enumerate(studies[0].claims):
         judged = [judge_claim(s.claims[i], s.profile, store) for s in studies]
         if claim.id != judged[-1].claim.id:
             raise ValueError(f"claims of {paper} differ between profiles: {claim.id} and {judged[-1].claim.id}")

@@ -11,7 +11,7 @@ import pytest
 from IPython.display import HTML, Markdown
 from test_report import HUGE, LARGE, NAN, SMALL, accuracy, put, run, toy
 
-from lbgap import chapter, pages, papers, sweep, train
+from lbgap import chapter, pages, papers, report, sweep, train
 from lbgap.chapter import Chapter, ParameterError
 from lbgap.papers.paper import Cell, Paper, Published, Settings, Study, Table
 from lbgap.records import Store
@@ -254,6 +254,34 @@ def test_prose_reads_points_of_figures_and_single_settings(page, results, shown)
     # the losses of seed s are 2 + s and 1 + s; LB's half interval is
     # Student's 2.776 times the root of 0.025 / 4 / 5
     assert shown == ["4 then 3; -1 [-1.1, -0.902]; +89 [88.9, 89.1]; (not run)"]
+
+
+def test_a_page_judges_its_claims_once(page, results, shown, monkeypatch):
+    """However many numbers its prose asks for; and again when this page itself may have added records."""
+    put(results, SMALL, [90.0] * 5)
+    put(results, LARGE, [89.0, 89.1, 88.9, 89.05, 88.95])
+    judged, judge = [], report.judge_claim
+    monkeypatch.setattr(report, "judge_claim", lambda claim, *of: judged.append(claim.id) or judge(claim, *of))
+    opened = page()
+    for show in (opened.box, opened.verdicts, lambda: opened.prose("{T1} {T1:effect} {T3} {tab:a:SB}")):
+        show()
+    assert sorted(judged) == sorted(2 * [claim.id for claim in toy("cpu").claims]), "in each of the two profiles"
+
+
+def test_a_paper_with_a_demonstration_alone_has_a_page(results, shown, monkeypatch):
+    of = Paper("demonstrated", {}, Settings, lambda s: toy(s.profile), ("quick",))
+    monkeypatch.setattr(papers, "papers", lambda: {of.name: of})
+    opened = Chapter(of.name, {})
+    for show in (opened.verdicts, opened.box, lambda: opened.table("tab"), lambda: opened.figure("fig")):
+        show()
+    opened.figure_numbers("fig")
+    opened.prose("{tab:a:SB} {T1} {T1:effect} {fig:left:SB:1}")
+    pages.front_page("demonstrated")
+    pages.status_page("demonstrated")
+    text = " ".join(shown)
+    assert "demonstrated has profile quick alone; verdicts are given on cpu and paper" in text
+    assert "python -m lbgap run demonstrated --profile quick --only tab" in text
+    assert "(not run) **not run** – (not run)" in text
 
 
 def test_prose_without_records_says_not_run(page, shown):

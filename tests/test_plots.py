@@ -57,6 +57,17 @@ def test_panels_have_their_titles_labels_and_scales():
     assert [(ax.get_xscale(), ax.get_yscale()) for ax in axes] == [("linear", "linear"), ("log", "log")]
 
 
+@pytest.mark.parametrize("mark", ["line", "point", "interval"])
+@pytest.mark.parametrize("names", [[f"batch {i}" for i in range(20)], ["SB", *(f"batch {i}" for i in range(20)), "LB"]])
+def test_more_lines_than_colours_still_differ(names, mark):
+    """The legend shows each as a pair of colour and marker that no other has."""
+    (ax,) = draw(figure(LEFT, mark=mark), frame(*(("left", n, 0, x, x + i) for i, n in enumerate(names) for x in (1, 2)))).axes
+    handles = ax.get_legend().legend_handles
+    pairs = {(to_hex(h.get_color()), h.get_marker()) for h in handles}
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == names
+    assert len(pairs) == len(names)
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
 def test_there_is_an_axis_for_each_panel_with_data_and_no_other(n):
     axes = [Axis(f"panel {i}", "x", "y") for i in range(n + 1)]

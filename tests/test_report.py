@@ -548,5 +548,11 @@ def test_a_paper_of_one_profile_is_reported_too(store, monkeypatch, only):
 def test_a_paper_that_is_only_a_demonstration_has_no_verdicts(store, monkeypatch):
     of = Paper("demonstration", {}, Settings, lambda s: toy(s.profile), ("quick",))
     monkeypatch.setattr(papers, "papers", lambda: {of.name: of})
-    assert report.verdict_rows(of.name, store) == []
+    put(store, SMALL, [90.0] * 5, "quick")
+    put(store, LARGE, [80.0] * 5, "quick")
+    rows = report.verdict_rows(of.name, store)
+    assert [row["id"] for row in rows] == [claim.id for claim in toy("quick").claims]
+    assert {(row["verdict"], row["reason"]) for row in rows} == {
+        ("not run", "demonstration has profile quick alone; verdicts are given on cpu and paper")
+    }
     assert set(report.status(of.name, store)["profile"]) == {"quick"}

@@ -10,9 +10,10 @@ import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from lbgap.spec import Job
 from lbgap.stats import Rule
@@ -276,7 +277,7 @@ class Settings(Frozen):
     """What a re-runner may set; a paper's module subclasses it. Lists and numbers may arrive as strings."""
 
     profile: Profile
-    seeds: int | None = None
+    seeds: Annotated[int, Field(ge=1, le=100)] | None = None
 
     def __init__(self, **values):
         values = {k: _parsed(v) for k, v in values.items() if v is not None}

@@ -198,6 +198,12 @@ def test_an_unknown_name_is_refused(name):
         study().jobs([name])
 
 
+@pytest.mark.parametrize("seeds", [0, -1, 101, 10**9])
+def test_the_number_of_seeds_is_bounded(seeds):
+    with pytest.raises(ValueError, match=f"^seeds is {seeds}; accepted is (greater|less) than or equal to"):
+        Settings(profile="cpu", seeds=seeds)
+
+
 # ---------------------------------------------------------------- readers
 
 

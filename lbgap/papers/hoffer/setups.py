@@ -38,7 +38,6 @@ class PaperSettings(Settings):
         ]
         | None
     ) = None
-    seeds: Annotated[int, Field(ge=1, le=100)] | None = None
     small_batch: Annotated[int, Field(ge=1)] | None = None
     batch_ratio: Annotated[int, Field(ge=1)] | None = None
     ghost_batch_size: Annotated[int, Field(ge=1)] | None = None

@@ -40,7 +40,6 @@ class PaperSettings(Settings):
     """What a re-runner may set for this chapter."""
 
     networks: Annotated[tuple[Literal["F1", "F2", "C1", "C2", "C3", "C4"], ...], Field(min_length=1)] | None = None
-    seeds: Annotated[int, Field(ge=1, le=100)] | None = None
     small_batch: Annotated[int, Field(ge=1)] | None = None
     large_batch: Annotated[int, Field(ge=1)] | None = None
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None

@@ -23,11 +23,19 @@ RUN_PARAMETERS = ("minutes", "workers")
 _IPYTHON = {"In", "Out"}
 
 
-class ParameterError(ValueError):
-    """A chapter was started with a parameter it does not accept; a notebook shows the sentence alone."""
+class _Sentence(Exception):
+    """An error of which a notebook shows the sentence alone."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"{type(self).__name__}: {self}"]
+
+
+class ParameterError(_Sentence, ValueError):
+    """A chapter was started with a parameter it does not accept."""
+
+
+class JobsFailed(_Sentence, RuntimeError):
+    """Some of what a chapter was to run failed."""
 
 
 class Chapter:
@@ -53,7 +61,13 @@ class Chapter:
         for name in given:
             if name not in accepted:
                 raise ParameterError(f"{name} is not a parameter of this chapter; accepted are {', '.join(accepted)}")
-        self.minutes, self.workers = _minutes(given.pop("minutes", None)), _workers(given.pop("workers", None))
+        self.minutes, self.workers = given.pop("minutes", None), given.pop("workers", None)
+        if self.workers is None:
+            self.workers = 1 if default_device() == "cuda" else min(8, os.cpu_count() or 1)
+        try:
+            sweep.check_limits(self.minutes, self.workers)
+        except ValueError as error:
+            raise ParameterError(str(error)) from None
         self.profile = given.pop("profile", None) or COMMITTED
         given = {k: v for k, v in given.items() if v is not None}
         self.store, self.live_store = Store(), None
@@ -212,7 +226,7 @@ class Chapter:
         )
         self._show_study(self.study, store)
         if outcome.failed:
-            raise RuntimeError(f"{len(outcome.failed)} jobs failed: {next(iter(outcome.failed.values()))}")
+            raise JobsFailed(f"{len(outcome.failed)} jobs failed: {next(iter(outcome.failed.values()))}")
 
     def _show_study(self, study: Study, store: Store) -> None:
         for table in study.tables:
@@ -275,22 +289,6 @@ class Chapter:
     def _download(self, name: str) -> None:
         # Markdown, not HTML: the build then knows the file, copies it and fails where it is missing
         display(Markdown(f"[These numbers as CSV](downloads/{self.paper.name}-{name}.csv)"))
-
-
-def _minutes(value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ParameterError(f"minutes is {value!r}; accepted is a number above 0")
-    return float(value)
-
-
-def _workers(value: Any) -> int:
-    if value is None:
-        return 1 if default_device() == "cuda" else min(8, os.cpu_count() or 1)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ParameterError(f"workers is {value!r}; accepted is 1 or more")
-    return value
 
 
 def _show(figure: Figure, data: pd.DataFrame) -> None:

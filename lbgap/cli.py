@@ -1,217 +1,317 @@
-"""The command line: ``python -m lbgap``."""
+"""Large-batch training and generalization: run what papers did, see what is recorded, judge their claims."""
 
+import argparse
 import json
 import sys
-from itertools import pairwise
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import typer
+from lbgap import paths
 
-from lbgap import cost, data, papers, paths, report, sweep
-from lbgap import records as record_files
-from lbgap import verify as verification
-from lbgap.jobs import default_device
-from lbgap.papers.paper import Study
-from lbgap.records import Store
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-records_app = typer.Typer(help="One file out, one file in.")
-app.add_typer(records_app, name="records")
-
-Results = Annotated[Path | None, typer.Option(help="Folder of the records (default: results/, for profile quick the cache).")]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-PaperName = Annotated[str | None, typer.Argument(help="A paper's name; all papers where absent.")]
+if TYPE_CHECKING:  # a command imports what it needs: --help is there at once
+    from lbgap.papers.paper import Study
+    from lbgap.records import Store
+    from lbgap.spec import Job
 
 
-def _store(results: Path | None, demonstration: bool = False) -> Store:
+class _Refused(Exception):
+    """Arguments that are not accepted, in one sentence."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _Refused(message)
+
+
+def _number(name: str, kind: type, accepted: str) -> Callable[[str], Any]:
+    """A parser's type whose error is a sentence like all others."""
+
+    def convert(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            raise _Refused(f"{name} is '{text}'; accepted is {accepted}") from None
+
+    return convert
+
+
+def _whole(name: str) -> Callable[[str], int]:
+    return _number(name, int, "a whole number")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of every command; ``command`` is the function that carries it out."""
+    main = _Parser("lbgap", description=__doc__, allow_abbrev=False)
+    commands = main.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, function: Callable[[argparse.Namespace], None], of: Any = commands) -> argparse.ArgumentParser:
+        command = of.add_parser(name, help=function.__doc__, description=function.__doc__, allow_abbrev=False)
+        command.set_defaults(command=function)
+        return command
+
+    def results(command: argparse.ArgumentParser) -> None:
+        command.add_argument(
+            "--results", type=Path, metavar="DIR", help="folder of the records (default: results/, for profile quick the cache)"
+        )
+
+    def as_json(command: argparse.ArgumentParser) -> None:
+        command.add_argument("--json", action="store_true", dest="as_json", help="machine-readable output")
+
+    command = add("run", run)
+    command.add_argument("paper", metavar="PAPER", help="a paper's name; it comes before the options")
+    command.add_argument("--profile", metavar="P", help="quick, cpu or paper; always to be given")
+    for name, what in (("--only", "tables, rows (table2/F1), figures or claims"), ("--networks", "these networks alone")):
+        command.add_argument(name, nargs="+", action="extend", default=[], metavar="NAME", help=what)
+    command.add_argument("--seeds", type=_whole("seeds"), metavar="N", help="number of seeds")
+    command.add_argument(
+        "--minutes",
+        type=_number("minutes", float, "a number above 0"),
+        metavar="M",
+        help="stop after so long; what is finished stays",
+    )
+    command.add_argument(
+        "--workers", type=_whole("workers"), default=1, metavar="N", help="processes, one thread each on a CPU (default: 1)"
+    )
+    results(command)
+    command.add_argument("--dry-run", action="store_true", help="print the jobs and their cost, run nothing")
+
+    command = add("status", status)
+    command.add_argument("paper", nargs="?", metavar="PAPER", help="a paper's name; all papers where absent")
+    command.add_argument("--cost", action="store_true", help="expected time of what is missing as well")
+    as_json(command), results(command)
+
+    command = add("verdicts", verdicts)
+    command.add_argument("paper", nargs="?", metavar="PAPER", help="a paper's name; all papers where absent")
+    as_json(command), results(command)
+
+    command = add("verify", verify)
+    command.add_argument(
+        "--sample", type=_whole("sample"), default=3, metavar="N", help="records beside the papers' reference jobs (default: 3)"
+    )
+    command.add_argument("--full", action="store_true", help="whole jobs, not the first 50 updates of their runs")
+    as_json(command), results(command)
+
+    of_records = add("records", _records).add_subparsers(metavar="COMMAND", required=True)
+    for name, function in (("pack", pack), ("merge", merge)):
+        command = add(name, function, of_records)
+        command.add_argument("file", type=Path, metavar="FILE")
+        results(command)
+
+    add("data", data_sets).add_argument("--fetch", metavar="NAME", help="download a data set through torchvision")
+    return main
+
+
+# ---------------------------------------------------------------- what they share
+
+
+def _store(results: Path | None, demonstration: bool = False, tolerant: bool = False) -> "Store":
     """The folder that is named, else where such records belong."""
-    return Store(results or paths.results(demonstration))
+    from lbgap.records import Store
+
+    return Store(results or paths.results(demonstration), tolerant)
 
 
-def _recorded(results: Path | None, demonstration: bool = False) -> Store:
+def _recorded(results: Path | None, demonstration: bool = False, tolerant: bool = False) -> "Store":
     """A store to read from: a folder that is named must be there."""
     if results is not None and not results.is_dir():
         raise ValueError(f"results is {results}; accepted is a folder of records")
-    return _store(results, demonstration)
+    return _store(results, demonstration, tolerant)
 
 
-@app.command()
-def run(
-    paper: Annotated[str, typer.Argument(help="A paper's name.")],
-    profile: Annotated[str | None, typer.Option(help="quick, cpu or paper; always to be given.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Tables, rows (table2/F1), figures or claims.")] = None,
-    networks: Annotated[list[str] | None, typer.Option(help="Restrict to these networks.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Number of seeds.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Stop after so long; what is finished stays.")] = None,
-    workers: Annotated[int, typer.Option(help="Processes, one thread each on a CPU.")] = 1,
-    results: Results = None,
-    dry_run: Annotated[bool, typer.Option(help="Print the jobs and their cost, run nothing.")] = False,
-) -> None:
+@contextmanager
+def _naming_the_damaged(*stores: "Store") -> Iterator[None]:
+    """Do what can be done without the records that are damaged, then name them; the exit code is 1."""
+    yield
+    damaged = {path: error for store in stores for path, error in store.damaged.items()}
+    for error in damaged.values():
+        _complain(error)
+    if damaged:
+        sys.exit(1)
+
+
+def _plain(text: str) -> str:
+    """Text for a terminal: what an argument or a file's name brings along of control characters is written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _say(text: str) -> None:
+    print(_plain(text))
+
+
+def _complain(error: BaseException) -> None:
+    print(f"lbgap: {_plain(paths.in_words(error))}", file=sys.stderr)
+
+
+# ---------------------------------------------------------------- commands
+
+
+def run(given: argparse.Namespace) -> None:
     """Run what has no record yet."""
-    of = papers.get(paper)
-    if profile is None:
-        raise ValueError(f"profile is not given; {paper} accepts {', '.join(of.profiles)}")
-    if minutes is not None and not minutes > 0:
-        raise ValueError(f"minutes is {minutes:g}; accepted is a number above 0")
-    if workers < 1:
-        raise ValueError(f"workers is {workers}; accepted is 1 or more")
-    chosen = papers.settings(paper, profile=profile, seeds=seeds, **({"networks": networks} if networks else {}))
-    study, store = of.study(chosen), _store(results, chosen.demonstration)
-    jobs = study.jobs(only or ())
-    if dry_run:
-        _print_plan(study, [t.job for t in sweep.plan(jobs, store, sweep.Cache())], len(jobs), workers)
-        return
-    outcome = sweep.run(jobs, store, minutes=minutes, workers=workers)
-    typer.echo(f"{outcome.done} done, {outcome.left} left, {len(outcome.failed)} failed; records in {store.folder}")
+    from lbgap import papers, sweep
+
+    of = papers.get(given.paper)
+    if given.profile is None:
+        raise ValueError(f"profile is not given; {given.paper} accepts {', '.join(of.profiles)}")
+    sweep.check_limits(given.minutes, given.workers)
+    networks = {"networks": given.networks} if given.networks else {}
+    chosen = papers.settings(given.paper, profile=given.profile, seeds=given.seeds, **networks)
+    study, store = of.study(chosen), _store(given.results, chosen.demonstration, tolerant=True)
+    jobs = study.jobs(given.only)
+    with _naming_the_damaged(store):
+        if given.dry_run:
+            _print_plan(study, [t.job for t in sweep.plan(jobs, store, sweep.Cache())], len(jobs), given.workers)
+            return
+        outcome = sweep.run(jobs, store, minutes=given.minutes, workers=given.workers)
+        _say(f"{outcome.done} done, {outcome.left} left, {len(outcome.failed)} failed; records in {store.folder}")
     if outcome.failed:
-        raise typer.Exit(1)
+        sys.exit(1)
 
 
-def _print_plan(study: Study, todo: list, total: int, workers: int) -> None:
-    device = default_device()
+def _print_plan(study: "Study", todo: list["Job"], total: int, workers: int) -> None:
+    from lbgap import cost, sweep
+    from lbgap.jobs import default_device
+
+    device, networks = default_device(), study.networks()
     for missing in sweep.missing_data(todo).values():
-        typer.echo(missing, err=True)
+        _complain(missing)
     for job in todo:
         spec = job.run
-        typer.echo(
-            f"{job.key}  {job.kind:9}  {spec.model:10}  {spec.data.name:8}  batch {spec.batch_size:6}  seed {spec.seed}"
-            f"  {cost.operations(job):.2e} operations  {cost.in_words(cost.seconds(job, device))}"
+        network = networks.get(job) or networks.get(spec) or spec.model
+        _say(
+            f"{job.key}  {job.kind:10}  {network:11}  {spec.data.name:8}  batch {spec.batch_size:6}  "
+            f"rate {spec.optimizer.learning_rate:<9.4g}  seed {spec.seed}  {cost.operations(job):.2e} operations  "
+            f"{cost.in_words(cost.seconds(job, device))}  {_variant(job)}".rstrip()
         )
     seconds = sum(cost.seconds(job, device) for job in todo)
-    typer.echo(
+    _say(
         f"{len(todo)} jobs to run, for {total} of profile {study.profile}; "
         f"{sum(map(cost.operations, todo)):.2e} operations; about {cost.in_words(seconds)} on one "
         f"{'GPU' if device == 'cuda' else 'CPU thread'}, {cost.in_words(seconds / workers)} with --workers {workers}"
     )
 
 
-@app.command()
-def status(paper: PaperName = None, results: Results = None, as_json: Json = False) -> None:
+# what a line of a dry run shows in a place of its own, and what says nothing of a variant
+_SHOWN = {"kind", "model", "batch_size", "updates", "seed", "semantics", "evaluate_every", "phases", "start", "of"}
+
+
+def _variant(job: "Job") -> str:
+    """What sets a job apart from the plain run of its network: every other field that is not at its default."""
+
+    def fields(values: dict) -> Iterator[str]:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                yield from fields(value)
+            else:
+                yield str(value) if name in ("name", "kind") else f"{name} {value}"
+
+    spec = job.run.canonical()
+    del spec["data"]["name"], spec["optimizer"]["learning_rate"]
+    own = {} if job is job.run else job.canonical()["arguments"]
+    start = [f"from epoch {job.run.start.epoch} of {job.run.start.run.key}"] if job.run.start else []
+    return ", ".join([*start, *fields({k: v for k, v in spec.items() if k not in _SHOWN}), *fields(own)])
+
+
+def status(given: argparse.Namespace) -> None:
     """Jobs recorded and missing, by paper, table and profile."""
-    rows = []
-    for name in papers.names(paper):
+    from lbgap import cost, papers, report
+
+    rows, stores = [], []
+    for name in papers.names(given.paper):
         for profile in papers.get(name).profiles:
             demonstration = papers.settings(name, profile=profile).demonstration
-            rows += report.status(name, _recorded(results, demonstration), (profile,)).to_dict("records")
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-        return
-    for row in rows:
-        where = "GPU" if row["profile"] == "paper" else "CPU thread"
-        rest = f"  about {cost.in_words(row['seconds'])} on one {where}" if row["missing"] else ""
-        typer.echo(
-            f"{row['paper']:8} {row['profile']:6} {row['table']:12} {row['done']:4} done {row['missing']:4} missing{rest}"
-        )
+            stores.append(_recorded(given.results, demonstration, tolerant=True))
+            rows += report.status(name, stores[-1], (profile,), given.cost).to_dict("records")
+    with _naming_the_damaged(*stores):
+        if given.as_json:
+            print(json.dumps(rows, indent=1))
+            return
+        for row in rows:
+            where = "GPU" if row["profile"] == "paper" else "CPU thread"
+            rest = f"  about {cost.in_words(row['seconds'])} on one {where}" if given.cost and row["missing"] else ""
+            _say(f"{row['paper']:8} {row['profile']:6} {row['table']:12} {row['done']:4} done {row['missing']:4} missing{rest}")
 
 
-@app.command()
-def verdicts(paper: PaperName = None, results: Results = None, as_json: Json = False) -> None:
-    """Claim, verdict, effect, interval, n, profile."""
-    store = _recorded(results)
-    rows = [row for name in papers.names(paper) for row in report.verdict_rows(name, store)]
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-        return
-    for row in rows:
-        numbers = (
-            f"{row['effect']:.4g} [{', '.join('-' if v is None else f'{v:.4g}' for v in row['interval'])}]"
-            if row["effect"] is not None
-            else row["reason"]
-        )
-        typer.echo(f"{row['paper']:8} {row['id']:4} {row['verdict']:12} {row['profile']:6} n={row['n']}  {numbers}")
+def verdicts(given: argparse.Namespace) -> None:
+    """Each claim's verdict and text; effect, interval and n of the setting that decides it; profile."""
+    from lbgap import papers, report
+
+    store = _recorded(given.results, tolerant=True)
+    rows = [row for name in papers.names(given.paper) for row in report.verdict_rows(name, store)]
+    with _naming_the_damaged(store):
+        if given.as_json:
+            print(json.dumps(rows, indent=1))
+            return
+        for row in rows:
+            _say(f"{row['paper']:8} {row['id']:4} {row['verdict']:12} {row['profile']:6} {row['claim']}")
+            if row["effect"] is not None:
+                interval = ", ".join("-" if v is None else f"{v:.4g}" for v in row["interval"])
+                _say(f"{'':14}{row['central']}: {row['effect']:.4g} [{interval}], n={row['n']}")
+            if row["reason"]:
+                _say(f"{'':14}{row['reason']}")
 
 
-@app.command()
-def verify(
-    sample: Annotated[int, typer.Option(help="How many runs to repeat.")] = 3,
-    full: Annotated[bool, typer.Option(help="Whole runs, not their first 50 updates.")] = False,
-    results: Results = None,
-    as_json: Json = False,
-) -> None:
-    """Repeat committed runs and compare."""
-    checks = []
-    for check in verification.verify(_recorded(results), sample, full):
-        checks.append(check)
-        if not as_json:
-            loss = "" if check.loss_difference is None else f"  losses within {check.loss_difference:.1e}"
-            typer.echo(f"{check.key}  {check.verdict}{loss}  {check.note}".rstrip())
-    if as_json:
-        typer.echo(json.dumps([c.as_dict() for c in checks], indent=1))
-    elif not checks:
-        typer.echo("no training run is recorded on this kind of device")
-    if any(c.verdict == "differs" for c in checks):
-        raise typer.Exit(1)
+def verify(given: argparse.Namespace) -> None:
+    """Repeat the papers' reference jobs and some other records, and compare."""
+    from lbgap.verify import verify as checks_of
+
+    store, checks = _recorded(given.results, tolerant=True), []
+    with _naming_the_damaged(store):
+        for check in checks_of(store, given.sample, given.full):
+            checks.append(check)
+            if not given.as_json:
+                found = "" if check.difference is None else f"  {check.compared} within {check.difference:.1e}"
+                _say(f"{check.key}  {check.kind:10}  {check.verdict}{found}  {check.note}".rstrip())
+        if given.as_json:
+            print(json.dumps([check.as_dict() for check in checks], indent=1))
+    if any(check.verdict == "differs" for check in checks):
+        sys.exit(1)
+    if all(check.verdict == "skipped" for check in checks):
+        raise ValueError(f"results is {store.folder}, of which nothing could be repeated here; accepted is a folder of records")
 
 
-@records_app.command()
-def pack(file: Path, results: Results = None) -> None:
-    """Write every record into one file."""
-    typer.echo(f"{record_files.pack(_recorded(results), file)} records in {file}")
+def _records(given: argparse.Namespace) -> None:
+    """All records in one file, and back."""
 
 
-@records_app.command()
-def merge(file: Path, results: Results = None) -> None:
+def pack(given: argparse.Namespace) -> None:
+    """Write every record into one file; where one is damaged, nothing."""
+    from lbgap.records import pack as packed
+
+    _say(f"{packed(_recorded(given.results), given.file)} records in {given.file}")
+
+
+def merge(given: argparse.Namespace) -> None:
     """Add the records of one file; where numbers differ the older record stays and is listed."""
-    out = record_files.merge(_store(results), file)
-    typer.echo(f"{len(out.added)} added, {len(out.same)} already there, {len(out.conflicts)} in conflict")
+    from lbgap.records import merge as merged
+
+    out = merged(_store(given.results), given.file)
+    _say(f"{len(out.added)} added, {len(out.same)} already there, {len(out.conflicts)} in conflict")
     for key in out.conflicts:
-        typer.echo(f"conflict: {key} (the older record stays)")
+        _say(f"conflict: {key} (the older record stays)")
 
 
-@app.command(name="data")
-def data_sets(fetch: Annotated[str | None, typer.Option(help="Download a data set through torchvision.")] = None) -> None:
+def data_sets(given: argparse.Namespace) -> None:
     """What is there, where it is looked for, how to get the rest."""
-    if fetch:
-        typer.echo(f"{fetch} is under {data.fetch(fetch)}")
+    from lbgap import data
+
+    if given.fetch is not None:
+        _say(f"{given.fetch} is under {data.fetch(given.fetch)}")
         return
     for name, source in data.SOURCES.items():
         if not name.endswith(".inputs"):  # the same files
-            typer.echo(f"{name:15} {source.n_train:9,} / {source.n_test:9,}  {data.available(name)}")
-
-
-def _spelled_out(arguments: list[str]) -> list[str]:
-    """``--only A B`` as ``--only A --only B``, up to the next option or a paper: the parser takes one value an option."""
-    out, option = [], None
-    for argument in arguments:
-        name, _, value = argument.partition("=")
-        if argument.startswith("-"):
-            option = name if name in ("--only", "--networks") else None
-            out += [name, value] if option and value else [argument]
-        elif option and out[-1] != option:
-            if argument in papers.papers():
-                option = None
-            out += [option, argument] if option else [argument]
-        else:
-            out.append(argument)
-    return out
-
-
-# the base of what the parser raises, which has no public name of its own
-UsageError = typer.BadParameter.__base__
-
-
-def _sentence(error: UsageError, arguments: list[str]) -> str:
-    """What the parser says; of a value, in the words of the other errors."""
-    said, following = " ".join(error.format_message().split()), dict(pairwise(arguments))
-    for option in getattr(getattr(error, "param", None), "opts", ()):
-        if option in following:
-            wanted = said.partition(": ")[2].replace("Input should be", "accepted is").partition(",")[0]
-            return f"{option.lstrip('-')} is '{following[option]}'; {wanted}"
-    return said
+            _say(f"{name:15} {source.n_train:9,} / {source.n_test:9,}  {data.available(name)}")
 
 
 def main() -> None:
     """Run the command line; bad input, and a worker that was killed, end in one sentence and exit code 2."""
-    arguments = sys.argv[1:] or ["--help"]
     try:
-        code = app(_spelled_out(arguments), standalone_mode=False)
-    except typer.Abort:  # Ctrl-C
-        code = 130
-    except UsageError as error:
-        print(f"lbgap: {_sentence(error, arguments)}", file=sys.stderr)
-        code = 2
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"lbgap: {error}", file=sys.stderr)
-        code = 2
-    sys.exit(code)
+        given = parser().parse_args(sys.argv[1:] or ["--help"])
+        given.command(given)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (_Refused, ValueError, OSError, RuntimeError) as error:
+        _complain(error)
+        sys.exit(2)
+    sys.exit(0)

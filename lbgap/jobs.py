@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import lbgap
@@ -22,6 +23,10 @@ from lbgap.measure.recorded import Solution
 from lbgap.records import Record, tidy
 from lbgap.spec import Job, Measure, Train, Weights
 from lbgap.tasks import task_of
+
+
+class WeightsMissing(FileNotFoundError):
+    """Weights that a job needs are not in the cache."""
 
 
 class Cache:
@@ -38,18 +43,21 @@ class Cache:
         return self.path(weights).exists()
 
     def get(self, weights: Weights) -> train.State:
-        """The state dict; FileNotFoundError where it is not there."""
+        """The state dict; WeightsMissing where it is not there."""
         if weights not in self:
-            raise FileNotFoundError(f"weights of run {weights.run.key} after epoch {weights.epoch} are not in {self.folder}")
+            raise WeightsMissing(f"weights of run {weights.run.key} after epoch {weights.epoch} are not in {self.folder}")
         return load_file(self.path(weights))
 
     def put(self, weights: Weights, state: train.State) -> None:
         """Write a state dict, whole or not at all."""
         path = self.path(weights)
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{time.time_ns()}.part")
-        save_file(state, partial)
-        partial.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(state, partial)
+            partial.replace(path)
+        except (OSError, SafetensorError) as error:
+            raise OSError(f"weights {path} cannot be written ({error})") from error
 
 
 @dataclass
@@ -148,7 +156,7 @@ def execute(
         parent_diverged: there are no weights to start from or to measure; the record says so.
         deadline: of ``time.monotonic()``: a training run is put down then.
     Raises:
-        FileNotFoundError: the weights of a parent are not in the cache.
+        WeightsMissing: the weights of a parent are not in the cache.
         train.Stopped: the deadline came first; the next call goes on.
     """
     device = _prepared(device)

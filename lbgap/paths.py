@@ -1,6 +1,7 @@
 """Where things lie: the one place that turns environment variables and the checkout into folders."""
 
 import os
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,6 +25,32 @@ def cache() -> Path:
 def data() -> Path:
     """Folder of the data sets, in torchvision's layouts; ``LBGAP_DATA``."""
     return _folder("LBGAP_DATA", ROOT / "data")
+
+
+def writable(name: str, folder: Path) -> None:
+    """Make a folder that is to be written to, and find out before anything runs whether it can be.
+
+    Raises:
+        ValueError: it cannot; the sentence begins with ``name``, what the user calls it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"{name} is {folder}, where nothing can be written ({why(error)})") from error
+
+
+def why(error: OSError) -> str:
+    """What the system says of an error, without its number."""
+    return error.strerror.lower() if error.strerror else str(error)
+
+
+def in_words(error: BaseException) -> str:
+    """An error as a sentence, also where the system raised it."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename} cannot be used ({why(error)})"
+    return str(error) or repr(error)
 
 
 def extra_papers() -> Path | None:

@@ -17,7 +17,11 @@ DIGITS = 6
 
 
 class BadRecord(ValueError):
-    """A record that is truncated, edited, or not the record of the job whose key it bears."""
+    """A record that is truncated, edited, unreadable, or not the record of the job whose key it bears."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it: the sentence."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 @dataclass(frozen=True)
@@ -39,31 +43,37 @@ class Record:
 
     def to_json(self) -> str:
         """The file's text; ``digest`` covers everything else."""
-        body = {
-            "job": self.job.canonical() | {"kind": self.job.kind, "semantics": self.job.semantics},
-            "results": self.results,
-            "provenance": self.provenance,
-        }
+        body = {"job": _written(self.job), "results": self.results, "provenance": self.provenance}
         return json.dumps(body | {"digest": _digest(body)}, indent=1, allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str | bytes, name: str, key: str | None = None) -> "Record":
-        """Parse and check a record's text; BadRecord names ``name`` and what is wrong."""
+    def from_json(cls, text: str | bytes, name: str, key: str | None = None, job: Job | None = None) -> "Record":
+        """Parse and check a record's text, the record of ``job`` or ``key`` where one is given.
+
+        Raises:
+            BadRecord: names ``name`` and what is wrong.
+        """
         try:
             body = json.loads(text)
             digest = body.pop("digest")
             fields = body["job"], body["results"], body["provenance"]
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise BadRecord(f"record {name} is truncated or not a record; delete it or restore it") from None
         if digest != _digest(body):
             raise BadRecord(f"record {name} was edited after it was written (digest differs); delete it or restore it")
+        if job is not None and fields[0] == _written(job):  # as is nearly always so: nothing to validate again
+            return cls(job, *fields[1:])
         try:
             record = cls(job_from_json(fields[0]), *fields[1:])
         except ValueError as error:
             raise BadRecord(f"record {name} holds a job that this version does not know: {error}") from None
-        if key not in (None, record.key):
+        if (key or (job and job.key)) not in (None, record.key):
             raise BadRecord(f"record {name} belongs to job {record.key}; delete it or rename it")
         return record
+
+
+def _written(job: Job) -> dict:
+    return job.canonical() | {"kind": job.kind, "semantics": job.semantics}
 
 
 def _digest(body: dict) -> str:
@@ -84,14 +94,17 @@ def tidy(value: Any) -> Any:
 class Store:
     """A folder of records.
 
-    Reading checks every record; a bad one raises :class:`BadRecord` and is never read past. Writing replaces nothing: where a
-    record of the key exists, it stays.
+    Reading checks every record; a bad one raises :class:`BadRecord` and is never read past. A ``tolerant`` store reads on:
+    to it a bad record is none, and ``damaged`` says of each that was met what is wrong, by its path. Writing replaces nothing:
+    where a record of the key exists, it stays.
     """
 
-    def __init__(self, folder: Path | str | None = None):
+    def __init__(self, folder: Path | str | None = None, tolerant: bool = False):
         self.folder = Path(folder) if folder else paths.results()
-        if self.folder.exists() and not self.folder.is_dir():
+        if (self.folder.exists() or self.folder.is_symlink()) and not self.folder.is_dir():
             raise ValueError(f"results is {self.folder}; accepted is a folder of records")
+        self.tolerant = tolerant
+        self.damaged: dict[Path, BadRecord] = {}
         self._read: dict[str, tuple[tuple[int, int], Record]] = {}  # what was parsed, by the file's time and size
 
     def path(self, key: str) -> Path:
@@ -109,19 +122,67 @@ class Store:
             stamp = state.st_mtime_ns, state.st_size
             known, record = self._read.get(job.key, (None, None))
             if known != stamp:
-                record = Record.from_json(path.read_bytes(), str(path), job.key)
+                record = Record.from_json(path.read_bytes(), str(path), job=job)
         except FileNotFoundError:
-            return None
+            if not path.is_symlink():
+                return None
+            return self._refuse(path, BadRecord(f"record {path} is a link to nothing; delete it or restore it"))
+        except OSError as error:
+            return self._refuse(path, BadRecord(f"record {path} cannot be read ({paths.why(error)}); delete it or restore it"))
+        except BadRecord as error:
+            return self._refuse(path, error)
         self._read[job.key] = stamp, record
         return record
 
+    def _refuse(self, path: Path, error: BadRecord) -> None:
+        if not self.tolerant:
+            raise error
+        self.damaged[path] = error
+
     def __iter__(self) -> Iterator[Record]:
-        for path in sorted(self.folder.glob("??/*.json")):
-            yield Record.from_json(path.read_bytes(), str(path), path.stem)
+        """Every sound record, by key; BadRecord, once all were read, names every other one."""
+        damaged = {}
+        for path in self._files(damaged):
+            try:
+                yield Record.from_json(path.read_bytes(), str(path), path.stem)
+            except OSError as error:
+                damaged[path] = BadRecord(f"record {path} cannot be read ({paths.why(error)}); delete it or restore it")
+            except BadRecord as error:
+                damaged[path] = error
+        if damaged and not self.tolerant:
+            raise BadRecord("; ".join(map(str, damaged.values())))
+        self.damaged |= damaged
+
+    def _files(self, damaged: dict[Path, BadRecord]) -> Iterator[Path]:
+        """The files that should be records; a folder that cannot be listed is ``damaged``, as a glob would not notice."""
+
+        def names(folder: Path) -> list[str]:
+            try:
+                return sorted(os.listdir(folder))
+            except OSError as error:
+                damaged[folder] = BadRecord(f"folder {folder} of records cannot be read ({paths.why(error)})")
+                return []
+
+        for part in names(self.folder) if self.folder.exists() else ():
+            if len(part) == 2:
+                for name in names(self.folder / part):
+                    if name.endswith(".json") and not name.startswith("."):
+                        yield self.folder / part / name
 
     def put(self, record: Record) -> Record:
         """Write a record unless its key has one; returns what the store then holds."""
         path = self.path(record.key)
+        try:
+            try:
+                self._write(record, path)
+            except FileNotFoundError:  # the folder was taken away in between
+                self._write(record, path)
+        except OSError as error:
+            raise OSError(f"record {path} cannot be written ({paths.why(error)})") from error
+        return self.get(record.job)
+
+    @staticmethod
+    def _write(record: Record, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{record.key}.", suffix=".part")
         try:
@@ -136,7 +197,6 @@ class Store:
                 pass
         finally:
             os.unlink(partial)
-        return self.get(record.job)
 
 
 @dataclass(frozen=True)

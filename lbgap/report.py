@@ -208,6 +208,7 @@ def verdict_rows(paper: str, store: Store) -> list[dict]:
             **numbers(j.decisive[1] if j.decisive else None),
             "reason": j.reason,
             "note": j.claim.note,
+            "central": j.decisive[0].label if j.decisive else None,
             "settings": [
                 {"setting": s.label, "rule": str(s.rule), "verdict": f.verdict, **numbers(f), "reason": f.reason}
                 for s, f in j.findings
@@ -283,11 +284,11 @@ def with_parents(jobs: list[Job], store: Store) -> list[Job]:
     return list(out)
 
 
-def status(paper: str, store: Store, profiles: tuple[Profile, ...] | None = None) -> pd.DataFrame:
+def status(paper: str, store: Store, profiles: tuple[Profile, ...] | None = None, costs: bool = True) -> pd.DataFrame:
     """Jobs recorded and missing, by profile and table, figure or claim; what has none in a profile is left out.
 
-    ``seconds``: expected cost of the missing ones and of the unrecorded runs they need, one after the other; on a GPU for
-    profile ``paper``, else on a CPU thread.
+    With ``costs``, ``seconds`` is what the missing ones and the unrecorded runs they need are expected to take, one after
+    the other; on a GPU for profile ``paper``, else on a CPU thread.
     """
     of, lines = papers.get(paper), []
     for profile in of.profiles if profiles is None else profiles:
@@ -299,15 +300,9 @@ def status(paper: str, store: Store, profiles: tuple[Profile, ...] | None = None
             if not jobs:
                 continue
             open_ = [job for job in jobs if store.get(job) is None]
-            needed = with_parents(open_, store)
-            lines.append(
-                {
-                    "paper": paper,
-                    "profile": profile,
-                    "table": name,
-                    "done": len(jobs) - len(open_),
-                    "missing": len(open_),
-                    "seconds": sum(cost.seconds(job, "cuda" if profile == "paper" else "cpu") for job in needed),
-                }
-            )
-    return pd.DataFrame(lines, columns=["paper", "profile", "table", "done", "missing", "seconds"])
+            counts = {"paper": paper, "profile": profile, "table": name, "done": len(jobs) - len(open_), "missing": len(open_)}
+            if costs:
+                device = "cuda" if profile == "paper" else "cpu"
+                counts["seconds"] = sum(cost.seconds(job, device) for job in with_parents(open_, store))
+            lines.append(counts)
+    return pd.DataFrame(lines, columns=["paper", "profile", "table", "done", "missing", *(["seconds"] if costs else [])])

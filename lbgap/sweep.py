@@ -7,17 +7,20 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from typing import IO
 
 from tqdm import tqdm
 
 from lbgap import jobs as job_files
-from lbgap.jobs import Cache, execute, make_weights
+from lbgap import paths
+from lbgap.jobs import Cache, WeightsMissing, execute, make_weights
 from lbgap.records import Store
 from lbgap.sources import DataMissing, locate
 from lbgap.spec import Job, Train, Weights
@@ -101,43 +104,81 @@ def run(
     Records are written by the process that computed them, the moment they are done; a time limit, Ctrl-C or a kill
     therefore loses only jobs in flight, and the next call goes on with what is missing. Two sweeps may share a store.
 
+    A run whose weights were taken away while others still waited for them is repeated, once. Of a tolerant store, jobs whose
+    record is damaged, and those that need its weights, fail with the sentence that says so.
+
     Args:
         minutes: stop after so long; jobs in flight are abandoned.
         workers: 0 runs in this process; else so many spawned processes.
         progress: stream of the progress bar (None: stderr).
+    Raises:
+        ValueError: minutes or workers out of range, a folder that cannot be written to.
     """
+    check_limits(minutes, workers, least=0)
     store, cache = store or Store(), cache or Cache()
     tasks = plan(jobs, store, cache)
+    if tasks:
+        paths.writable("results", store.folder)
+        paths.writable("cache", cache.folder)
     outcome = Outcome(left=len(tasks))
+    robbed: list[Job] | None = []  # jobs that found no weights although the run that makes them did not fail
     deadline = time.monotonic() + 60 * minutes if minutes is not None else None
     with tqdm(total=len(tasks), file=progress or sys.stderr, unit="job", dynamic_ncols=progress is None) as bar:
 
         def done(task: Task, error: BaseException | None) -> None:
+            if isinstance(error, WeightsMissing) and robbed is not None:
+                if not any(w.run.key in outcome.failed for w in task.job.parents):
+                    robbed.append(task.job)
+                    return
             outcome.left -= 1
             if error is None:
                 outcome.done += 1
                 if on_record:
                     on_record(task.job)
             else:
-                why = str(error) or repr(error)
-                if why not in outcome.failed.values():  # many jobs may want one data set that is not there
+                why = paths.in_words(error)
+                if why not in outcome.failed.values():
                     bar.write(f"{task.job.kind} {task.job.key} failed: {why}", file=progress or sys.stderr)
                 outcome.failed[task.job.key] = why
             bar.update()
 
-        tasks = _with_data(tasks, done)
+        faults = _faults(tasks, store)
+        for why, n in Counter(map(str, faults.values())).items():
+            bar.write(f"{n} {'job' if n == 1 else 'jobs'} cannot run: {why}", file=progress or sys.stderr)
+        outcome.failed = {job.key: str(fault) for job, fault in faults.items()}
+        outcome.left -= len(faults)
+        bar.update(len(faults))
         runner = _here if workers == 0 else _spawned
-        runner(tasks, store, cache, deadline, workers, device, done)
+        runner([t for t in tasks if t.job not in faults], store, cache, deadline, workers, device, done)
+        if robbed:
+            tasks = plan(robbed, store, cache)
+            bar.total += len(tasks) - len(robbed)
+            outcome.left += len(tasks) - len(robbed)
+            robbed = None
+            runner(tasks, store, cache, deadline, workers, device, done)
     return outcome
 
 
-def _with_data(tasks: list[Task], done: Callable[[Task, BaseException | None], None]) -> list[Task]:
-    """The tasks whose data are there; the others are done with, before a process starts for them."""
-    missing = missing_data(task.job for task in tasks)
-    for task in tasks:
-        if task.job.run.data.name in missing:
-            done(task, missing[task.job.run.data.name])
-    return [task for task in tasks if task.job.run.data.name not in missing]
+def check_limits(minutes: float | None, workers: int, least: int = 1) -> None:
+    """ValueError where a time limit is not above 0, or there are fewer than ``least`` workers."""
+    if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, Real) or not minutes > 0):
+        raise ValueError(f"minutes is {_shown(minutes)}; accepted is a number above 0")
+    if isinstance(workers, bool) or not isinstance(workers, Integral) or workers < least:
+        raise ValueError(f"workers is {_shown(workers)}; accepted is {least} or more")
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else repr(value)
+
+
+def _faults(tasks: list[Task], store: Store) -> dict[Job, Exception]:
+    """What keeps jobs from being run, known before a process starts: data that are not there, damaged records."""
+    absent, damaged = missing_data(task.job for task in tasks), {}
+    for job in (task.job for task in tasks):  # parents come before children
+        of_parents = (damaged[weights.run] for weights in job.parents if weights.run in damaged)
+        if fault := store.damaged.get(store.path(job.key)) or next(of_parents, None):
+            damaged[job] = fault
+    return {t.job: absent[t.job.run.data.name] for t in tasks if t.job.run.data.name in absent} | damaged
 
 
 def missing_data(jobs: Iterable[Job]) -> dict[str, DataMissing]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -49,27 +50,30 @@ READING = ("status", "verdicts", "verify", "records pack p.jsonl")
     [
         ("run keskr --profile cpu", "paper is 'keskr'; accepted are "),
         ("run keskar --profile fast", "profile is 'fast'; accepted is 'quick', 'cpu' or 'paper'"),
-        ("run keskar --profile cpu --only table9", "only is 'table9'; accepted are table2, table2/F1, "),
-        ("run keskar --profile cpu --networks F9", "networks contains 'F9'; accepted is 'F1'"),
+        ("run keskar --profile cpu --only table9", "only is 'table9'; nearest are table"),
+        ("run keskar --profile cpu --only xyz", "only is 'xyz'; accepted are table2, table3, "),
+        ("run keskar --profile cpu --networks F9", "networks contains 'F9'; profile cpu accepts F1, C1, C3\n"),
         ("run keskar --profile quick --networks C1", "networks contains 'C1'; profile quick accepts F1"),
         ("run keskar --profile cpu --seeds 0", "seeds is 0; accepted is greater than or equal to 1"),
         ("run keskar --profile cpu --minutes 0", "minutes is 0; accepted is a number above 0"),
         ("run keskar --profile cpu --minutes nan", "minutes is nan; accepted is a number above 0"),
         ("run keskar --profile cpu --workers 0", "workers is 0; accepted is 1 or more"),
-        ("run keskar --profile cpu --seeds x", "seeds is 'x'; accepted is a valid integer"),
+        ("run keskar --profile cpu --seeds x", "seeds is 'x'; accepted is a whole number"),
+        ("run keskar --profile cpu --minutes soon", "minutes is 'soon'; accepted is a number above 0"),
         ("run keskar", "profile is not given; keskar accepts quick, cpu, paper"),
-        ("run", "Missing argument 'paper'."),
-        ("walk", "No such command 'walk'."),
-        ("status --jsn", "No such option: --jsn"),
-        ("records", "Missing command."),
-        ("verify --sample 1.5", "sample is '1.5'; accepted is a valid integer"),
+        ("run", "the following arguments are required: PAPER"),
+        ("run keskar --only", "argument --only: expected at least one argument"),
+        ("walk", "argument COMMAND: invalid choice: 'walk'"),
+        ("status --jsn", "unrecognized arguments: --jsn"),
+        ("records", "the following arguments are required: COMMAND"),
+        ("verify --sample 1.5", "sample is '1.5'; accepted is a whole number"),
         *((f"{command} --results nowhere", "results is nowhere; accepted is a folder of records") for command in READING),
         ("records pack .", "file is .; accepted is the name of a file, in a folder that is there"),
         ("records pack nowhere/p", "file is nowhere/p; accepted is the name of a file, in a folder that is there"),
         ("records merge .", "file is .; accepted is a file that 'records pack' wrote"),
         ("status keskr", "paper is 'keskr'; accepted are "),
         ("verdicts keskr", "paper is 'keskr'; accepted are "),
-        ("verify --sample 0", "sample is 0; accepted is 1 or more"),
+        ("verify --sample -1", "sample is -1; accepted is 0 or more"),
         ("records merge nowhere.jsonl", "file is nowhere.jsonl; accepted is a file that 'records pack' wrote"),
         ("data --fetch timit", "fetch is 'timit'; accepted are mnist, cifar10, cifar100"),
     ],
@@ -127,12 +131,102 @@ def test_a_folder_of_papers_that_is_not_there_is_named(lbgap, monkeypatch, tmp_p
     assert errors == f"lbgap: LBGAP_PAPERS is {tmp_path / 'nowhere'}; accepted is a folder of papers\n"
 
 
-def test_a_broken_record_is_named(lbgap, recorded, results):
-    path = results.path(recorded[0].key)
-    path.write_text(path.read_text()[:100])
-    code, _, errors = lbgap("verify")
+def damage(results: Store, *records) -> None:
+    """Cut the records' files short."""
+    for record in records:
+        path = results.path(record.key)
+        path.write_text(path.read_text()[:100])
+
+
+def test_damaged_records_are_all_named_and_the_rest_is_checked(lbgap, results, cache):
+    first, second, sound = (results.put(execute(digits_run(seed=seed), cache, "cpu")) for seed in range(3))
+    damage(results, first, second)
+    code, out, errors = lbgap("verify")
+    assert code == 1
+    assert out.split()[:3] == [sound.key, "train", "agrees"]
+    paths = sorted(str(results.path(record.key)) for record in (first, second))
+    assert [line.split()[2] for line in errors.splitlines()] == paths
+    assert errors.count("is truncated") == 2
+
+
+def test_status_and_verdicts_do_without_damaged_records_and_say_so(lbgap, results, monkeypatch, tmp_path):
+    real = sweep.run
+    monkeypatch.setattr(sweep, "run", lambda jobs, store, minutes, workers: real(jobs, store, workers=0))
+    command = ("run", "keskar", "--profile", "quick", "--only", "K9", "--seeds", "1", "--results", results.folder)
+    assert lbgap(*command)[0] == 0
+    small, large = sorted(results, key=lambda record: record.job.batch_size)
+    damage(results, small)
+    sentence = f"lbgap: record {results.path(small.key)} is truncated or not a record; delete it or restore it\n"
+    code, out, errors = lbgap("status", "keskar", "--json", "--results", results.folder)
+    assert (code, errors) == (1, sentence)
+    assert {(r["profile"], r["table"]): r["done"] for r in json.loads(out)}["quick", "K9"] == 1
+    assert lbgap("verdicts", "keskar", "--results", results.folder)[0] == 0, "no verdict rests on it"
+    # nothing is run in its place, and what needs it is not run
+    code, out, errors = lbgap(*command[:3], "quick", "--only", "K9", "K4", "--seeds", "1", "--results", results.folder)
+    assert code == 1
+    assert out.startswith("2 done, 0 left, 3 failed"), "the sharpness of the large batch's run alone"
+    assert errors.endswith(sentence)
+    assert results.path(small.key).read_text().count("\n") < 10
+
+
+def test_a_verdict_that_rests_on_a_damaged_record_names_it(lbgap, results):
+    run = papers.get("keskar").study(papers.settings("keskar", profile="cpu")).jobs(["K1"])[0]
+    path = results.path(run.key)
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    code, out, errors = lbgap("verdicts", "keskar", "--json")
+    assert code == 1
+    assert len(json.loads(out)) == 14
+    assert errors == f"lbgap: record {path} is truncated or not a record; delete it or restore it\n"
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "loop", "dangling", "/proc/none"])
+def test_a_place_that_cannot_be_written_is_found_out_before_anything_runs(lbgap, monkeypatch, tmp_path, place):
+    monkeypatch.setattr(sweep, "execute", None)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "dangling").symlink_to(tmp_path / "gone" / "far")
+    folder = tmp_path / place
+    code, out, errors = lbgap("run", "keskar", "--profile", "quick", "--only", "K9", "--seeds", "1", "--results", folder)
+    assert (code, out) == (2, "")
+    assert re.match(f"lbgap: results is {re.escape(str(folder))}(; accepted|, where nothing can be written \\()", errors)
+    assert errors.count("\n") == 1
+    assert "Errno" not in errors
+
+
+def test_nor_is_a_cache_that_cannot_be_written(lbgap, results, monkeypatch, tmp_path):
+    monkeypatch.setattr(sweep, "execute", None)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LBGAP_CACHE", str(tmp_path / "file"))
+    code, _, errors = lbgap("run", "keskar", "--profile", "quick", "--only", "K9", "--seeds", "1", "--results", results.folder)
     assert code == 2
-    assert errors.startswith(f"lbgap: record {path} is truncated")
+    assert errors == f"lbgap: cache is {tmp_path}/file/weights, where nothing can be written (not a directory)\n"
+
+
+def test_control_characters_of_an_argument_do_not_reach_the_terminal(lbgap, results):
+    for command in (
+        ["run", "\x1b[31mred\n"],
+        ["status", "--\x1b]0;x\a"],
+        ["data", "--fetch", "a\rb"],
+        ["verify", "--sample", "\x1b"],
+    ):
+        code, out, errors = lbgap(*command)
+        assert (code, out) == (2, "")
+        assert errors.endswith("\n") and errors[:-1].isprintable()
+
+
+def test_an_empty_name_is_no_data_set(lbgap):
+    code, out, errors = lbgap("data", "--fetch", "")
+    assert (code, out) == (2, "")
+    assert errors.startswith("lbgap: fetch is ''; accepted are mnist, ")
+
+
+def test_help_is_there_at_once(monkeypatch):
+    """Neither torch nor anything else that takes long to load is imported for it."""
+    code = "import sys, lbgap.cli; lbgap.cli.parser(); print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "numpy", "scipy", "pandas", "pydantic"} & set(loaded)
+    assert "lbgap" in loaded
 
 
 # ---------------------------------------------------------------- run
@@ -172,10 +266,11 @@ def test_a_dry_run_of_every_profile_and_part(lbgap, results):
 
 def test_several_names_may_follow_one_option(lbgap, results):
     one = lbgap("run", "keskar", "--profile", "cpu", "--only", "K1", "K9", "--dry-run", "--networks", "C1", "C3")
+    assert one[0] == 0
     other = "run keskar --profile cpu --only K1 --only K9 --dry-run --networks C1 --networks C3".split()
     assert one == lbgap(*other)
     assert one != lbgap("run", "keskar", "--profile", "cpu", "--only", "K1", "--dry-run", "--networks", "C1")
-    assert one == lbgap("run", "--only=K1", "K9", "--networks", "C1", "C3", "keskar", "--profile", "cpu", "--dry-run")
+    assert one == lbgap("run", "--profile=cpu", "--only=K1", "--only=K9", "--networks", "C1", "C3", "--dry-run", "--", "keskar")
 
 
 def test_a_run_records_and_a_second_finds_nothing_to_do(lbgap, results, monkeypatch):
@@ -208,12 +303,30 @@ def test_a_failed_job_makes_the_exit_code_1(lbgap, results, monkeypatch):
     assert code == 1
     assert "0 done, 0 left, 2 failed" in out
     assert errors.count("data set 'mnist' not found") == 1, "said once, not once a job"
+    assert "2 jobs cannot run: data set 'mnist' not found" in errors
 
 
 def test_a_dry_run_says_which_data_are_not_there(lbgap, results):
     code, out, errors = lbgap("run", "keskar", "--profile", "cpu", "--only", "table2/F1", "--seeds", "1", "--dry-run")
     assert (code, len(out.splitlines())) == (0, 3)
-    assert errors.startswith("data set 'mnist' not found at ") and errors.count("\n") == 1
+    assert errors.startswith("lbgap: data set 'mnist' not found at ") and errors.count("\n") == 1
+
+
+def test_a_dry_run_names_the_network_its_rate_and_the_variant(lbgap, results):
+    """Of Hoffer's ladder, whose rows have names of their own: the steps differ in rate, ghost batch norm and updates."""
+    lines = lbgap("run", "hoffer", "--profile", "paper", "--only", "table1/ResNet44", "--seeds", "1", "--dry-run")[
+        1
+    ].splitlines()
+    shown = [re.match(r"\S+  train +(\S+) +cifar10 +batch +(\d+)  rate (\S+) ", line).groups() for line in lines[:-1]]
+    assert [batch for _, batch, _ in shown] == ["128", "4096", "4096", "4096", "4096"]
+    assert {network for network, _, _ in shown} == {"ResNet44"}
+    small, large, *scaled = (float(rate) for _, _, rate in shown)
+    assert large == small
+    assert scaled == pytest.approx([small * 32**0.5] * 3, rel=1e-3)
+    assert ["ghost_batch_size 128" in line for line in lines[:-1]] == [False, False, False, True, True]
+    lines = lbgap("run", "keskar", "--profile", "cpu", "--only", "robust", "--seeds", "1", "--dry-run")[1].splitlines()
+    assert any("adversarial, size 0.25" in line for line in lines)
+    assert any("epsilon 0.001" in line for line in lines)
 
 
 # ---------------------------------------------------------------- status and verdicts
@@ -259,9 +372,11 @@ def test_verdicts_are_json(lbgap, results):
 def test_verdicts_in_words_have_a_line_for_each(lbgap, results):
     code, out, _ = lbgap("verdicts")
     assert code == 0
-    claims = [[name, claim] for name, paper in papers.papers().items() for claim in paper.facts["claims"]]
-    assert [line.split()[:2] for line in out.splitlines()] == claims
-    assert out.count("not run") == len(claims)
+    claims = [(name, *claim) for name, paper in papers.papers().items() for claim in paper.facts["claims"].items()]
+    lines = [line for line in out.splitlines() if not line.startswith(" ")]
+    assert [tuple(line.split()[:2]) for line in lines] == [claim[:2] for claim in claims]
+    assert all(text in line for line, (*_, text) in zip(lines, claims, strict=True))
+    assert sum("not run" in line for line in lines) == len(claims)
 
 
 def test_results_may_lie_elsewhere(lbgap, results, recorded, tmp_path):
@@ -276,7 +391,7 @@ def test_results_may_lie_elsewhere(lbgap, results, recorded, tmp_path):
 def test_verify_agrees_with_fresh_records(lbgap, recorded):
     code, out, _ = lbgap("verify")
     assert code == 0
-    assert sorted(line.split()[:2] for line in out.splitlines()) == sorted([r.key, "agrees"] for r in recorded)
+    assert sorted(line.split()[:3] for line in out.splitlines()) == sorted([r.key, "train", "agrees"] for r in recorded)
     code, out, _ = lbgap("verify", "--full", "--json", "--sample", "1")
     assert code == 0
     (check,) = json.loads(out)
@@ -291,11 +406,30 @@ def test_verify_differs_where_a_record_is_wrong(lbgap, results, cache):
     results.put(replace(true, results=true.results | {"loss_at": losses}))
     code, out, _ = lbgap("verify")
     assert code == 1
-    assert out.split()[:2] == [true.key, "differs"]
+    assert out.split()[:3] == [true.key, "train", "differs"]
     assert json.loads(lbgap("verify", "--json")[1])[0]["verdict"] == "differs"
 
 
+def test_a_check_of_nothing_is_no_success(lbgap, results):
+    results.folder.mkdir()
+    code, out, errors = lbgap("verify", "--json")
+    assert (code, json.loads(out)) == (2, [])
+    assert (
+        errors
+        == f"lbgap: results is {results.folder}, of which nothing could be repeated here; accepted is a folder of records\n"
+    )
+
+
 # ---------------------------------------------------------------- records
+
+
+def test_a_folder_that_cannot_be_listed_is_not_packed_around(lbgap, recorded, results, tmp_path):
+    (results.folder / "zz").symlink_to(results.folder / "zz")
+    file = tmp_path / "packed"
+    code, out, errors = lbgap("records", "pack", file)
+    assert (code, out) == (2, "")
+    assert errors.startswith(f"lbgap: folder {results.folder}/zz of records cannot be read (")
+    assert not file.exists()
 
 
 def test_records_are_packed_and_merged(lbgap, recorded, tmp_path):

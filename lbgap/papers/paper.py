@@ -3,6 +3,7 @@
 A paper is data. Nothing here is computed or drawn; the jobs of a study are those its quantities need.
 """
 
+import difflib
 import itertools
 import json
 import math
@@ -233,6 +234,8 @@ class Study:
     """What one profile of a paper (or a re-runner's own settings) computes and shows.
 
     ``questions`` are ours, where ``claims`` are the paper's; both are judged by rules alike.
+    ``reference``, of profile quick: short runs on embedded data, and measurements of them, whose records are committed so
+    that ``verify`` can repeat them anywhere; of so few updates that another processor's rounding hardly shows.
     """
 
     paper: str
@@ -241,6 +244,7 @@ class Study:
     figures: tuple[Figure, ...] = ()
     claims: tuple[Claim, ...] = ()
     questions: tuple[Claim, ...] = ()
+    reference: tuple[Job, ...] = ()
 
     def groups(self) -> Iterator[tuple[str, list[Jobs]]]:
         """(name of a table, a table's row, a figure, a claim or a question, its jobs per seed), in the order to run them in."""
@@ -252,6 +256,17 @@ class Study:
             yield figure.name, [s.jobs for s in figure.series]
         for claim in (*self.claims, *self.questions):
             yield claim.id, [q.jobs for s in claim.settings for q in (s.a, s.b) if q]
+        if self.reference:
+            yield "reference", [(self.reference,)]
+
+    def networks(self) -> dict[Job, str]:
+        """The network of each job that a table has, as the paper names it, and of the runs that are measured."""
+        out = {}
+        for cell in (cell for table in self.tables for cell in table.cells if cell.quantity):
+            for job in (job for jobs in cell.quantity.jobs for job in jobs):
+                for of in (job, *(weights.run for weights in job.parents)):
+                    out.setdefault(of, network_of(cell.row))
+        return out
 
     def jobs(self, only: Iterable[str] = ()) -> list[Job]:
         """Every job once, seed by seed, so that a sweep cut short is a smaller complete one.
@@ -264,13 +279,20 @@ class Study:
             ValueError: a name that this study does not have.
         """
         only, groups = set(only), dict(self.groups())
-        unknown = only - set(groups)
-        if unknown:
-            raise ValueError(f"only is '{sorted(unknown)[0]}'; accepted are {', '.join(groups)}")
+        for name in sorted(only - set(groups)):
+            near = difflib.get_close_matches(name, groups, n=3)
+            others = [group for group in groups if "/" not in group]
+            raise ValueError(
+                f"only is '{name}'; " + (f"nearest are {', '.join(near)}" if near else f"accepted are {', '.join(others)}")
+            )
         chosen = [jobs for name, per in groups.items() if not only or name in only for jobs in per]
         rounds = itertools.zip_longest(*chosen, fillvalue=())
         jobs = dict.fromkeys(job for seed in rounds for jobs in seed for job in jobs)
         return sorted(jobs, key=lambda job: job.run.seed)
+
+
+# A field of settings: which of the profile's networks; setup.named refuses one that it does not have.
+Networks = Annotated[tuple[str, ...], Field(min_length=1)] | None
 
 
 class Settings(Frozen):

@@ -1,12 +1,12 @@
 """What a profile trains of Hoffer et al. 2017: networks, published regimes, and the columns of Table 1."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import yaml
 from pydantic import Field
 
-from lbgap.papers.paper import Quantity, Settings
+from lbgap.papers.paper import Networks, Quantity, Settings
 from lbgap.papers.setup import Batch, Setup, named
 from lbgap.schedule import square_root_scaling
 from lbgap.spec import DataSpec, OptimizerSpec
@@ -31,13 +31,7 @@ Setups = dict[str, Setup]
 class PaperSettings(Settings):
     """What a re-runner may set for this chapter."""
 
-    networks: (
-        Annotated[
-            tuple[Literal["F1", "C1", "ResNet44", "VGG", "C3", "WResNet16-4", "AlexNet 4096", "AlexNet 8192"], ...],
-            Field(min_length=1),
-        ]
-        | None
-    ) = None
+    networks: Networks = None
     small_batch: Annotated[int, Field(ge=1)] | None = None
     batch_ratio: Annotated[int, Field(ge=1)] | None = None
     ghost_batch_size: Annotated[int, Field(ge=1)] | None = None

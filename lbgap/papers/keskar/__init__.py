@@ -26,12 +26,14 @@ def study(settings: PaperSettings) -> Study:
     setups = setups_of(settings)
     shown, drawn = [tables.accuracies(setups)], [figures.curves(setups), figures.distance(setups)]
     if settings.profile == "quick":
+        of, run = setups["F1"], setups["F1"].train("LB", 0)
         return Study(
             "keskar",
             "quick",
             (*shown, *tables.sharpnesses(setups, ("batch",))),
             tuple(drawn),
             claims_on(setups, only=("K1", "K4", "K5", "K9")),
+            reference=(run, of.sharpness(run)),
         )
     shown += [*tables.sharpnesses(setups, ("batch", "running")), tables.peaks(setups), tables.directions(setups)]
     drawn.append(figures.paths(setups))

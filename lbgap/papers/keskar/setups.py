@@ -2,12 +2,12 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import yaml
 from pydantic import Field
 
-from lbgap.papers.paper import Settings
+from lbgap.papers.paper import Networks, Settings
 from lbgap.papers.setup import Setup, named
 from lbgap.sources import lookup
 from lbgap.spec import DataSpec, OptimizerSpec, RobustSpec
@@ -39,7 +39,7 @@ Setups = dict[str, Setup]
 class PaperSettings(Settings):
     """What a re-runner may set for this chapter."""
 
-    networks: Annotated[tuple[Literal["F1", "F2", "C1", "C2", "C3", "C4"], ...], Field(min_length=1)] | None = None
+    networks: Networks = None
     small_batch: Annotated[int, Field(ge=1)] | None = None
     large_batch: Annotated[int, Field(ge=1)] | None = None
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None

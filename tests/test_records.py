@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -202,6 +204,81 @@ def test_a_record_of_a_job_this_version_does_not_know_is_named(store):
         store.get(kept.job)
     assert str(path) in str(caught.value)
     assert "invented_later" in str(caught.value)
+
+
+def test_a_deeply_nested_file_is_named(store):
+    path = store.path(record().key)
+    path.parent.mkdir(parents=True)
+    path.write_text("[" * 200_000)
+    with pytest.raises(BadRecord, match=f"^record {path} is truncated or not a record"):
+        store.get(record().job)
+
+
+def broken(path: Path, fault: str) -> None:
+    """Put something in the place of a record that cannot be read as one."""
+    if fault == "folder":
+        path.mkdir(parents=True)
+    elif fault == "place":
+        path.parent.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.write_text("")
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to({"loop": path, "dangling": path.with_name("gone")}[fault])
+
+
+@pytest.mark.parametrize("fault", ["folder", "loop", "dangling", "place"])
+def test_what_cannot_be_read_is_named_and_no_record(store, fault):
+    """A folder or a link in the place of a file, a file in the place of the folder: not as if there were no record."""
+    kept = store.put(record(seed=1))
+    path = store.path(record().key)
+    broken(path, fault)
+    for read in (lambda: store.get(record().job), lambda: list(store)):
+        with pytest.raises(BadRecord, match=f"{path.parent}.* (cannot be read|is a link to nothing)") as caught:
+            read()
+        assert "Errno" not in str(caught.value)
+    tolerant = Store(store.folder, tolerant=True)
+    assert tolerant.get(record().job) is None
+    assert list(tolerant) == [kept]
+    assert tolerant.get(kept.job) == kept
+    assert all(str(path.parent) in str(error) for error in tolerant.damaged.values())
+    if fault != "folder":
+        with pytest.raises((OSError, BadRecord), match=f"record {path}"):
+            store.put(record())
+
+
+def test_every_damaged_record_is_named_at_once(store):
+    kept = [store.put(record(seed)) for seed in range(5)]
+    for one in kept[:3]:
+        store.path(one.key).write_text("{}")
+    with pytest.raises(BadRecord) as caught:
+        list(store)
+    assert all(str(store.path(one.key)) in str(caught.value) for one in kept[:3])
+    tolerant = Store(store.folder, tolerant=True)
+    assert sorted(r.key for r in tolerant) == sorted(r.key for r in kept[3:])
+    assert set(tolerant.damaged) == {store.path(one.key) for one in kept[:3]}
+    assert [tolerant.get(one.job) for one in kept] == [None] * 3 + kept[3:]
+
+
+def test_a_folder_taken_away_while_a_record_is_written_is_made_again(store, monkeypatch):
+    made = []
+
+    def once(*arguments, **options):
+        made.append(arguments)
+        if len(made) == 1:
+            shutil.rmtree(store.folder)
+        return mkstemp(*arguments, **options)
+
+    mkstemp = tempfile.mkstemp
+    monkeypatch.setattr(tempfile, "mkstemp", once)
+    assert store.put(record()) == record()
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("link", ["loop", "gone"])
+def test_a_link_to_nothing_is_no_store(tmp_path, link):
+    (tmp_path / "results").symlink_to(tmp_path / {"loop": "results", "gone": "gone"}[link])
+    with pytest.raises(ValueError, match="^results is .*results; accepted is a folder of records$"):
+        Store(tmp_path / "results")
 
 
 # ---------------------------------------------------------------- pack and merge

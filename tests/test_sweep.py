@@ -225,6 +225,80 @@ def test_weights_without_a_record_do_not_spare_the_run(store, cache, undisturbed
     assert contents(store) == {job: undisturbed[job] for job in chain}
 
 
+# ---------------------------------------------------------------- folders taken away in mid-run
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_weights_taken_away_in_mid_run_are_made_again(store, cache, workers):
+    """The run's record is there and its weights are gone before its measurement begins: the run is repeated, once."""
+    run = digits_run()
+    thefts = []
+
+    def steal(job: Job) -> None:
+        if job == run and not thefts:
+            thefts.append(job)
+            shutil.rmtree(cache.folder)
+
+    outcome = quietly([run, sharpness_of(run)], store, cache, workers=workers, on_record=steal)
+    assert thefts
+    assert (outcome.done, outcome.left, outcome.failed) == (3, 0, {})
+    assert set(contents(store)) == {run, sharpness_of(run)}
+
+
+def test_weights_that_vanish_again_and_again_end_in_a_sentence(store, cache, monkeypatch):
+    run = digits_run()
+    monkeypatch.setattr(Cache, "put", lambda *_: None)
+    stream = io.StringIO()
+    outcome = quietly([run, sharpness_of(run)], store, cache, progress=stream)
+    assert set(outcome.failed) == {sharpness_of(run).key}
+    assert f"weights of run {run.key} after epoch 3 are not in {cache.folder}" in stream.getvalue()
+    assert outcome.left == 0
+
+
+def test_records_taken_away_in_mid_run_stop_nothing(store, cache):
+    jobs = [digits_run(seed=seed) for seed in range(3)]
+    outcome = quietly(jobs, store, cache, on_record=lambda job: shutil.rmtree(store.folder) if job == jobs[1] else None)
+    assert (outcome.done, outcome.left, outcome.failed) == (3, 0, {})
+    assert set(contents(store)) == {jobs[2]}
+    assert quietly(jobs, store, cache).done == 2
+    assert set(contents(store)) == set(jobs)
+
+
+def test_a_file_in_the_place_of_a_folder_fails_one_job_in_a_sentence(store, cache):
+    jobs = [digits_run(seed=seed) for seed in range(2)]
+    store.folder.mkdir()
+    folder = store.path(jobs[0].key).parent
+    cache.folder.mkdir()
+    (cache.folder / jobs[1].key).write_text("")
+    folder.write_text("")
+    with pytest.raises(ValueError, match=f"^record {store.path(jobs[0].key)} cannot be read \\(not a directory\\)"):
+        quietly(jobs, store, cache)
+    folder.unlink()
+    outcome = quietly(jobs, store, cache)
+    assert outcome.done == 1
+    assert outcome.failed[jobs[1].key].startswith(f"weights {cache.path(jobs[1].at())} cannot be written (")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"minutes": "5"}, "minutes is '5'; accepted is a number above 0"),
+        ({"minutes": 0}, "minutes is 0; accepted is a number above 0"),
+        ({"minutes": True}, "minutes is True; accepted is a number above 0"),
+        ({"workers": "2"}, "workers is '2'; accepted is 0 or more"),
+        ({"workers": 1.5}, "workers is 1.5; accepted is 0 or more"),
+        ({"workers": -1}, "workers is -1; accepted is 0 or more"),
+    ],
+)
+def test_limits_are_checked(store, cache, arguments, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        quietly([digits_run()], store, cache, **arguments)
+
+
+def test_limits_may_be_numpy_numbers(store, cache):
+    assert quietly([digits_run()], store, cache, minutes=np.float64(5), workers=np.int64(0)).done == 1
+
+
 # ---------------------------------------------------------------- jobs that fail, runs that diverge
 
 
@@ -240,7 +314,7 @@ def test_a_failing_job_does_not_stop_the_others(store, cache, workers):
     assert (outcome.done, outcome.left) == (2, 0)
     assert set(outcome.failed) == {lost.key, sharpness_of(lost).key, child.key}
     assert "data set 'mnist' not found" in outcome.failed[lost.key]
-    assert lost.key in stream.getvalue()
+    assert stream.getvalue().count("3 jobs cannot run: data set 'mnist' not found") == 1, "said once, before anything starts"
     assert not any("\n" in sentence for sentence in outcome.failed.values())
     assert {task.job for task in sweep.plan([sharpness_of(lost), child], store, cache)} == {lost, sharpness_of(lost), child}
 

@@ -37,6 +37,13 @@ def _number(name: str, kind: type, accepted: str) -> Callable[[str], Any]:
     return convert
 
 
+def _share(text: str) -> tuple[int, int]:
+    part, _, of = text.partition("/")
+    if not (part.isdecimal() and of.isdecimal()):
+        raise _Refused(f"share is '{text}'; accepted is i/n with i from 1 to n")
+    return int(part), int(of)
+
+
 def _whole(name: str) -> Callable[[str], int]:
     return _number(name, int, "a whole number")
 
@@ -74,6 +81,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--workers", type=_whole("workers"), default=1, metavar="N", help="processes, one thread each on a CPU (default: 1)"
     )
+    command.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster; 'local' for one of --workers processes")
+    command.add_argument("--share", type=_share, metavar="I/N", help="one of N parts, for a job array: no two share a run")
     results(command)
     command.add_argument("--dry-run", action="store_true", help="print the jobs and their cost, run nothing")
 
@@ -159,11 +168,13 @@ def run(given: argparse.Namespace) -> None:
     chosen = papers.settings(given.paper, profile=given.profile, seeds=given.seeds, **networks)
     study, store = of.study(chosen), _store(given.results, chosen.demonstration, tolerant=True)
     jobs = study.jobs(given.only)
+    if given.share:
+        jobs = sweep.share(jobs, *given.share)
     with _naming_the_damaged(store):
         if given.dry_run:
             _print_plan(study, [t.job for t in sweep.plan(jobs, store, sweep.Cache())], len(jobs), given.workers)
             return
-        outcome = sweep.run(jobs, store, minutes=given.minutes, workers=given.workers)
+        outcome = sweep.run(jobs, store, minutes=given.minutes, workers=given.workers, scheduler=given.scheduler)
         _say(f"{outcome.done} done, {outcome.left} left, {len(outcome.failed)} failed; records in {store.folder}")
     if outcome.failed:
         sys.exit(1)

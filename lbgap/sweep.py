@@ -1,16 +1,10 @@
 """Which jobs have no record? Run them, within a time limit, losing nothing that was finished."""
 
-import contextlib
-import multiprocessing
-import os
-import signal
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
@@ -20,10 +14,12 @@ from tqdm import tqdm
 
 from lbgap import jobs as job_files
 from lbgap import paths
-from lbgap.jobs import Cache, WeightsMissing, execute, make_weights
-from lbgap.records import Store
+from lbgap.executors import Dask, Here, Pool
+from lbgap.jobs import Cache, execute, make_weights
+from lbgap.records import Record, Store
 from lbgap.sources import DataMissing, locate
 from lbgap.spec import Job, Train, Weights
+from lbgap.train import Stopped
 
 
 @dataclass
@@ -98,21 +94,22 @@ def run(
     device: str | None = None,
     progress: IO[str] | None = None,
     on_record: Callable[[Job], None] | None = None,
+    scheduler: str | None = None,
 ) -> Outcome:
     """Run what is missing, in the order given, ``workers`` processes at a time.
 
-    Records are written by the process that computed them, the moment they are done; a time limit, Ctrl-C or a kill
-    therefore loses only jobs in flight, and the next call goes on with what is missing. Two sweeps may share a store.
-
-    A run whose weights were taken away while others still waited for them is repeated, once. Of a tolerant store, jobs whose
-    record is damaged, and those that need its weights, fail with the sentence that says so.
+    Records are written by the process that computed them, the moment they are done; Ctrl-C or a kill loses what jobs in
+    flight did since their last checkpoint, and the next call goes on with what is missing. Two sweeps may share a store.
+    Of a tolerant store, jobs whose record is damaged, and those that need its weights, fail with the sentence that says so.
+    A job whose worker dies begins again in another, a training run from its checkpoint; three times, then it has failed.
 
     Args:
-        minutes: stop after so long; jobs in flight are abandoned.
+        minutes: stop after so long; training runs in flight are put down, and the next call goes on with them.
         workers: 0 runs in this process; else so many spawned processes.
+        scheduler: of a Dask cluster, in place of processes of this machine: its address, or "local" for one of ``workers``.
         progress: stream of the progress bar (None: stderr).
     Raises:
-        ValueError: minutes or workers out of range, a folder that cannot be written to.
+        ValueError: minutes or workers out of range, a folder that cannot be written to, a scheduler that does not answer.
     """
     check_limits(minutes, workers, least=0)
     store, cache = store or Store(), cache or Cache()
@@ -121,15 +118,10 @@ def run(
         paths.writable("results", store.folder)
         paths.writable("cache", cache.folder)
     outcome = Outcome(left=len(tasks))
-    robbed: list[Job] | None = []  # jobs that found no weights although the run that makes them did not fail
-    deadline = time.monotonic() + 60 * minutes if minutes is not None else None
+    deadline = time.time() + 60 * minutes if minutes is not None else None
     with tqdm(total=len(tasks), file=progress or sys.stderr, unit="job", dynamic_ncols=progress is None) as bar:
 
         def done(task: Task, error: BaseException | None) -> None:
-            if isinstance(error, WeightsMissing) and robbed is not None:
-                if not any(w.run.key in outcome.failed for w in task.job.parents):
-                    robbed.append(task.job)
-                    return
             outcome.left -= 1
             if error is None:
                 outcome.done += 1
@@ -148,14 +140,10 @@ def run(
         outcome.failed = {job.key: str(fault) for job, fault in faults.items()}
         outcome.left -= len(faults)
         bar.update(len(faults))
-        runner = _here if workers == 0 else _spawned
-        runner([t for t in tasks if t.job not in faults], store, cache, deadline, workers, device, done)
-        if robbed:
-            tasks = plan(robbed, store, cache)
-            bar.total += len(tasks) - len(robbed)
-            outcome.left += len(tasks) - len(robbed)
-            robbed = None
-            runner(tasks, store, cache, deadline, workers, device, done)
+        tasks = [t for t in tasks if t.job not in faults]
+        if tasks:
+            executor = Dask(scheduler, workers) if scheduler else Pool(workers) if workers else Here()
+            _through(executor, tasks, store, cache, deadline, device, done)
     return outcome
 
 
@@ -192,75 +180,118 @@ def missing_data(jobs: Iterable[Job]) -> dict[str, DataMissing]:
     return missing
 
 
-def _perform(task: Task, folder: Path, cache_folder: Path, device: str | None, seconds: float | None = None) -> None:
-    """Do one task; a training run is put down after ``seconds``, with :class:`~lbgap.train.Stopped`."""
-    deadline = None if seconds is None else time.monotonic() + seconds
+def _perform(task: Task, folder: Path, cache_folder: Path, device: str | None, deadline: float | None) -> Record | None:
+    """Do one task, in whatever process; a training run is put down at ``deadline`` (of ``time.time()``).
+
+    The record is written here, and handed back too, since this may be another machine. None: it was there already.
+    """
+    until = None if deadline is None else time.monotonic() + deadline - time.time()
     store, cache = Store(folder), Cache(cache_folder)
     if isinstance(task.job, Train) and store.get(task.job):
         if not all(task.job.at(e) in cache for e in task.keep):  # else another sweep on this store was faster
-            make_weights(task.job, cache, device, task.keep, deadline)
-        return
-    lacking = [store.get(w.run) for w in task.job.parents if w not in cache]
-    diverged = any(record is not None and record.results["diverged"] for record in lacking)
-    store.put(execute(task.job, cache, device, task.keep, diverged, deadline))
+            make_weights(task.job, cache, device, task.keep, until)
+        return None
+    diverged = False
+    for weights in task.job.parents:
+        diverged |= not _there(weights, store, cache, device, until)
+    record = store.put(execute(task.job, cache, device, task.keep, diverged, until))
     job_files.finished(task.job, cache)
+    return record
 
 
-def _here(tasks, store, cache, deadline, workers, device, done) -> None:
-    for task in tasks:
-        if deadline is not None and time.monotonic() > deadline:
-            return
-        try:
-            _perform(task, store.folder, cache.folder, device)
-        except Exception as error:
-            done(task, error)
-        else:
-            done(task, None)
+def _there(weights: Weights, store: Store, cache: Cache, device: str | None, until: float | None) -> bool:
+    """Whether there are such weights, after repeating a recorded run whose weights have vanished since the plan was made."""
+    record = store.get(weights.run)
+    if weights in cache or record is None:
+        return True
+    if record.results["diverged"] and weights.epoch * weights.run.updates_per_epoch >= record.results["updates"]:
+        return False
+    for parent in weights.run.parents:
+        _there(parent, store, cache, device, until)
+    make_weights(weights.run, cache, device, {weights.epoch}, until)
+    return True
 
 
-def _worker_begins() -> None:
-    """In a spawned worker: leave Ctrl-C to the parent, one thread a job, and die with the parent however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+DEATHS = 3  # of workers under one task
+GRACE = 20.0  # seconds after the deadline in which runs put themselves down
 
 
-def _spawned(tasks, store, cache, deadline, workers, device, done) -> None:
-    context = multiprocessing.get_context("spawn")
-    waiting = list(tasks)
-    running: dict[Future, Task] = {}
-    finished, others = False, multiprocessing.active_children()
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_worker_begins)
+def _through(
+    executor: Here | Pool | Dask,
+    tasks: list[Task],
+    store: Store,
+    cache: Cache,
+    deadline: float | None,
+    device: str | None,
+    done: Callable[[Task, BaseException | None], None],
+) -> None:
+    """Run tasks through an executor, children after their parents, as many at a time as it has places."""
+    waiting, running, finished = list(tasks), {}, False
+    deaths: Counter[Job] = Counter()
     try:
         while waiting or running:
+            now = time.time()
+            if deadline is not None and now >= deadline:
+                waiting = []
             # a child whose parent failed is run too: it finds no weights and fails with a sentence of its own
             planned = {t.job for t in waiting} | {t.job for t in running.values()}
             ready = [t for t in waiting if not any(w.run in planned for w in t.needs)]
-            for task in ready[: workers - len(running)]:
+            suspects = [t for t in (*ready, *running.values()) if deaths[t.job] == DEATHS - 1]
+            if suspects:  # a pool breaks as a whole: the last attempt is made alone, so that no other task is blamed
+                ready = [] if running else suspects[:1]
+            for task in ready[: max(0, executor.places - len(running))]:
                 waiting.remove(task)
-                running[pool.submit(_perform, task, store.folder, cache.folder, device)] = task
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+                running[executor.submit(_perform, task, store.folder, cache.folder, device, deadline)] = task
+            if deadline is not None and now >= deadline + GRACE:
                 return
-            ended, _ = wait(running, timeout=left, return_when=FIRST_COMPLETED)
+            until = None if deadline is None else (deadline if now < deadline else deadline + GRACE) - now
+            ended, _ = wait(running, timeout=until, return_when=FIRST_COMPLETED)
             for future in ended:
-                task = running.pop(future)
-                error = future.exception()
-                if isinstance(error, BrokenProcessPool):
-                    raise RuntimeError("a worker process was killed; run again to go on with what is missing") from error
+                task, error = running.pop(future), future.exception()
+                if executor.died(error):
+                    deaths[task.job] += 1
+                    if deaths[task.job] < DEATHS:
+                        waiting.insert(0, task)
+                        continue
+                    error = RuntimeError(f"its worker died {DEATHS} times; has the machine enough memory?")
+                if isinstance(error, Stopped):
+                    continue
+                record = None if error else future.result()
+                if record is not None and record.job not in store:  # written on another machine's disk
+                    store.put(record)
                 done(task, error)
         finished = True
     finally:
-        processes = [child for child in multiprocessing.active_children() if child not in others]
-        pool.shutdown(wait=False, cancel_futures=True)
-        if not finished:  # the time limit, or Ctrl-C, which may come while a worker is being started
-            for process in processes:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-        for process in processes:
-            process.join()
+        executor.close(finished)
+
+
+def share(jobs: Iterable[Job], part: int, of: int) -> list[Job]:
+    """The ``part``-th (from 1) of ``of`` shares of the jobs: no two shares need one training run.
+
+    Runs, what is measured on them, and runs that start from them stay together; such groups are dealt out evenly.
+
+    Raises:
+        ValueError: a part that is not 1 to ``of``.
+    """
+    if not 1 <= part <= of:
+        raise ValueError(f"share is {part}/{of}; accepted is i/n with i from 1 to n")
+    jobs = list(jobs)
+    leader: dict[Train, Train] = {}
+
+    def head(run: Train) -> Train:
+        while leader.setdefault(run, run) != run:
+            run = leader[run]
+        return run
+
+    def roots(job: Job) -> list[Train]:
+        own = [job] if isinstance(job, Train) else []
+        return own + [root for weights in job.parents for root in roots(weights.run)]
+
+    for job in jobs:
+        first, *others = (head(run) for run in roots(job))
+        for other in others:
+            leader[head(other)] = head(first)
+    # by their keys, an order without pattern: else one share might get all the small batches
+    groups = sorted({head(roots(job)[0]) for job in jobs}, key=lambda run: run.key)
+    place = {group: i % of for i, group in enumerate(groups)}
+    return [job for job in jobs if place[head(roots(job)[0])] == part - 1]

@@ -18,7 +18,7 @@ ROOT = Path(lbgap.__file__).parent
 FLOORS = {
     5: {"cli", "chapter", "pages", "__main__"},
     4: {"report", "plots", "render"},
-    3: {"sweep", "verify", "papers"},
+    3: {"sweep", "executors", "verify", "papers"},
     2: {"jobs", "records", "cost"},
     1: {
         "augment",

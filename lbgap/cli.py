@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -226,7 +227,7 @@ def _variant(job: "Job") -> str:
 
 def status(given: argparse.Namespace) -> None:
     """Jobs recorded and missing, by paper, table and profile."""
-    from lbgap import cost, papers, report
+    from lbgap import papers, report
 
     rows, stores = [], []
     for name in papers.names(given.paper):
@@ -239,8 +240,11 @@ def status(given: argparse.Namespace) -> None:
             print(json.dumps(rows, indent=1))
             return
         for row in rows:
-            where = "GPU" if row["profile"] == "paper" else "CPU thread"
-            rest = f"  about {cost.in_words(row['seconds'])} on one {where}" if given.cost and row["missing"] else ""
+            rest = ""
+            if given.cost and row["missing"]:
+                from lbgap import cost
+
+                rest = f"  about {cost.in_words(row['seconds'])} on one {'GPU' if row['profile'] == 'paper' else 'CPU thread'}"
             _say(f"{row['paper']:8} {row['profile']:6} {row['table']:12} {row['done']:4} done {row['missing']:4} missing{rest}")
 
 
@@ -320,8 +324,12 @@ def main() -> None:
     try:
         given = parser().parse_args(sys.argv[1:] or ["--help"])
         given.command(given)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # whoever reads has seen enough, as in ``lbgap status | head``
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (_Refused, ValueError, OSError, RuntimeError) as error:
         _complain(error)
         sys.exit(2)

@@ -48,8 +48,8 @@ def why(error: OSError) -> str:
 
 def in_words(error: BaseException) -> str:
     """An error as a sentence, also where the system raised it."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename} cannot be used ({why(error)})"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename} cannot be used ({why(error)})" if error.filename else why(error)
     return str(error) or repr(error)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lbgap import cost, papers, paths
+from lbgap import papers, paths
 from lbgap.papers.paper import Claim, Figure, Profile, Quantity, Setting, Study, Table
 from lbgap.records import Store
 from lbgap.spec import Job
@@ -232,9 +232,9 @@ def figure_frame(figure: Figure, store: Store) -> pd.DataFrame:
         for seed, jobs in enumerate(series.jobs):
             records = [store.get(job) for job in jobs]
             if all(records):
-                lines += [
-                    (series.panel, series.line, seed, float(x), float(y)) for x, y in series.read(*(r.results for r in records))
-                ]
+                points = series.read(*(r.results for r in records))
+                named = points if series.line is None else ((series.line, x, y) for x, y in points)
+                lines += [(series.panel, line, seed, float(x), float(y)) for line, x, y in named]
     return pd.DataFrame(lines, columns=["panel", "line", "seed", "x", "y"])
 
 
@@ -302,6 +302,8 @@ def status(paper: str, store: Store, profiles: tuple[Profile, ...] | None = None
             open_ = [job for job in jobs if store.get(job) is None]
             counts = {"paper": paper, "profile": profile, "table": name, "done": len(jobs) - len(open_), "missing": len(open_)}
             if costs:
+                from lbgap import cost  # it counts on the networks, which takes torch
+
                 device = "cuda" if profile == "paper" else "cpu"
                 counts["seconds"] = sum(cost.seconds(job, device) for job in with_parents(open_, store))
             lines.append(counts)

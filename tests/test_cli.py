@@ -1,6 +1,7 @@
 """The command line: exit codes, sentences, machine-readable output, and a dry run that runs nothing."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -221,7 +222,17 @@ def test_an_empty_name_is_no_data_set(lbgap):
     assert errors.startswith("lbgap: fetch is ''; accepted are mnist, ")
 
 
-def test_help_is_there_at_once(monkeypatch):
+def test_status_and_verdicts_take_no_torch(results):
+    """What is recorded is counted, and judged, without loading what trains."""
+    code = (
+        "import sys\nfrom lbgap import cli\nfor a in (['status'], ['status', '--json'], ['verdicts']):\n"
+        " g = cli.parser().parse_args(a); g.command(g)\nassert 'torch' not in sys.modules"
+    )
+    environment = os.environ | {"LBGAP_RESULTS": str(results.folder)}
+    subprocess.run([sys.executable, "-W", "error", "-c", code], env=environment, capture_output=True, check=True)
+
+
+def test_help_is_there_at_once():
     """Neither torch nor anything else that takes long to load is imported for it."""
     code = "import sys, lbgap.cli; lbgap.cli.parser(); print(*sorted({m.split('.')[0] for m in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -138,12 +138,12 @@ class Axis:
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one line in one panel, per seed: ``read(*results)`` gives (x, y) pairs."""
+    """Points of one line in one panel, per seed: ``read(*results)`` gives (x, y) pairs; of several, (line, x, y)."""
 
     panel: str
-    line: str
+    line: str | None  # None: of several lines
     jobs: Jobs
-    read: Callable[..., Iterable[tuple[float, float]]]
+    read: Callable[..., Iterable[tuple]]
 
 
 @dataclass(frozen=True)

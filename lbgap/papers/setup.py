@@ -1,13 +1,11 @@
 """A network trained with a small and a large batch: the jobs, and the quantities read from their records."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-
-from lbgap import models, schedule
+from lbgap import schedule
 from lbgap.papers.paper import Cell, Jobs, Published, Quantity, Series, Settings, Table, dig
 from lbgap.sources import lookup
 from lbgap.spec import DataSpec, Measure, OptimizerSpec, Train, Weights
@@ -141,21 +139,26 @@ class Setup:
             lambda r: zip(r["distance"]["update"], r["distance"]["value"], strict=True),
         )
 
-    def travelled_by_layer(self, panel: str, batch: Batch) -> list[Series]:
-        """The same for each weight matrix or kernel, the first named 1; runs must have recorded ``layers``."""
+    def travelled_by_layer(self, panel: str, batch: Batch) -> Series:
+        """The same for each weight matrix or kernel, a line each, the first named 1; runs must have recorded ``layers``."""
+
+        def read(r: dict) -> Iterator[tuple[str, float, float]]:
+            for i, name in enumerate(self._matrices(), 1):
+                for update, value in zip(r["distance"]["update"], r["distance"].get("layers", {}).get(name, ()), strict=True):
+                    yield f"layer {i}", update, value
+
+        return Series(panel, None, self.runs(batch), read)
+
+    def _matrices(self) -> list[str]:
+        """The names of the network's weights that have at least two dimensions."""
+        import torch  # for a figure alone: what is recorded is counted without it
+
+        from lbgap import models
+
         shape = lookup(self.data.name)
         with torch.device("meta"):
             model = models.build(self.model, shape.shape, shape.n_classes, **self.options)
-        names = [name for name, p in model.named_parameters() if p.dim() > 1]
-        return [
-            Series(
-                panel,
-                f"layer {i}",
-                self.runs(batch),
-                lambda r, name=name: zip(r["distance"]["update"], r["distance"].get("layers", {}).get(name, ()), strict=True),
-            )
-            for i, name in enumerate(names, 1)
-        ]
+        return [name for name, p in model.named_parameters() if p.dim() > 1]
 
     @property
     def words(self) -> str:

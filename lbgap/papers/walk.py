@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from scipy import stats
+import scipy
 
 FIRST = 10  # updates before this one are left out: the start of a run is not yet a walk
 
@@ -18,13 +18,13 @@ def _walked(r: dict, last: float = math.inf, first: float = FIRST) -> tuple[np.n
 def log_fit(r: dict, last: float = math.inf, first: float = FIRST):
     """Distance as a + b log t between two updates (Hoffer et al. 2017, claim H5): SciPy's ``linregress``, slope b and r."""
     t, d = _walked(r, last, first)
-    return stats.linregress(np.log(t), d)
+    return scipy.stats.linregress(np.log(t), d)
 
 
 def root_fit(r: dict, first: float = FIRST):
     """Distance as a + b sqrt(t), an ordinary random walk's law: as many parameters as the logarithm, on the same points."""
     t, d = _walked(r, first=first)
-    return stats.linregress(np.sqrt(t), d)
+    return scipy.stats.linregress(np.sqrt(t), d)
 
 
 def logarithm_over_root(r: dict, first: float = FIRST) -> float:
@@ -35,7 +35,7 @@ def logarithm_over_root(r: dict, first: float = FIRST) -> float:
 def exponent(r: dict) -> float:
     """The exponent of a power law of t, fitted on logarithms."""
     t, d = _walked(r)
-    return float(stats.linregress(np.log(t), np.log(d)).slope)
+    return float(scipy.stats.linregress(np.log(t), np.log(d)).slope)
 
 
 def in_common(*results: dict) -> float:

@@ -101,7 +101,7 @@ def layers(n: str, s: Setup) -> Figure:
     for label, b, corrected in (("SB", s.small, False), ("LB, corrected", s.large, True)):
         of, batch = walked(n, s, b, corrected)
         panels.append(Axis(f"{n}, {label}", "update", "distance from the start", log_x=True))
-        series += of.travelled_by_layer(panels[-1].name, batch)
+        series.append(of.travelled_by_layer(panels[-1].name, batch))
     return Figure("layers", "Distance from the start, layer by layer", tuple(panels), tuple(series))
 
 

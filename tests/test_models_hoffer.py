@@ -135,14 +135,14 @@ def letters(model: nn.Sequential) -> str:
 
 
 def test_order_of_layers():
-    """In C1 and C3 the pool comes before batch norm and ReLU."""
+    """In C1, C3 and AlexNet the pool comes before batch norm and ReLU; AlexNet's batch norm moves behind ReLU after block 1."""
     assert letters(build("F1", GREY)) == "sf" + "lbr" * 5 + "l"
     assert letters(build("C1", COLOUR)) == letters(build("C3", COLOUR)) == "s" + "cpbr" * 2 + "f" + "lbrd" * 2 + "l"
     assert letters(build("ResNet", COLOUR)) == "scbr" + "R" * 21 + "afl"
     assert letters(build("WResNet", COLOUR)) == "scbr" + "R" * 6 + "afl"
     two, three = "cbr" * 2 + "p", "cbr" * 3 + "p"
     assert letters(build("VGG", COLOUR)) == "s" + two * 2 + three * 3 + "fl"
-    assert letters(build("AlexNet", (3, 224, 224))) == "sm" + "cbrp" * 2 + "cbr" * 2 + "cbrp" + "f" + "lbrd" * 2 + "l"
+    assert letters(build("AlexNet", (3, 224, 224))) == "sm" + "cpbr" + "cprb" + "crb" * 2 + "cprb" + "f" + "lbrd" * 2 + "l"
 
 
 def test_dropout_rates():

@@ -6,12 +6,10 @@ code. Initial weights are PyTorch's defaults, in the residual networks He normal
 scales of batch norm from U(0, 1), PyTorch's default until version 1.1, wherever the code leaves them to it.
 
 Chosen here: VGG, which the code lacks, is VGG-16 with batch norm after each of its thirteen convolutions and one linear
-layer; AlexNet, of which only "one weird trick, with batch norm and two dropouts" is known here, has batch norm before
-every ReLU.
+layer.
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -149,20 +147,22 @@ def vgg(shape, n_classes) -> nn.Module:
 
 
 def alexnet(shape, n_classes) -> nn.Module:
-    """AlexNet of "one weird trick" with batch norm, for 224x224 (the middle of larger inputs)."""
+    """AlexNet of "one weird trick" with batch norm, for 224x224 (the middle of larger inputs) (alexnet.py).
 
-    def block(channels: int, filters: int, size: int, stride: int = 1, pool: bool = False) -> Sequence[nn.Module]:
-        convolution = nn.Conv2d(channels, filters, size, stride, padding=size // 2 if stride == 1 else 2, bias=False)
-        return [convolution, nn.BatchNorm2d(filters), nn.ReLU(), *([nn.MaxPool2d(3, 2)] if pool else [])]
+    As in the code, batch norm comes before ReLU in the first block and after it in the others; a pool comes before both.
+    """
+
+    def convolution(channels: int, filters: int, size: int, stride: int = 1) -> nn.Module:
+        return nn.Conv2d(channels, filters, size, stride, padding=size // 2 if stride == 1 else 2, bias=False)
 
     return nn.Sequential(
         Standardize(shape[0]),
         CenterCrop(224),
-        *block(shape[0], 64, 11, 4, pool=True),
-        *block(64, 192, 5, pool=True),
-        *block(192, 384, 3),
-        *block(384, 256, 3),
-        *block(256, 256, 3, pool=True),
+        *(convolution(shape[0], 64, 11, 4), nn.MaxPool2d(3, 2), nn.BatchNorm2d(64), nn.ReLU()),
+        *(convolution(64, 192, 5), nn.MaxPool2d(3, 2), nn.ReLU(), nn.BatchNorm2d(192)),
+        *(convolution(192, 384, 3), nn.ReLU(), nn.BatchNorm2d(384)),
+        *(convolution(384, 256, 3), nn.ReLU(), nn.BatchNorm2d(256)),
+        *(convolution(256, 256, 3), nn.MaxPool2d(3, 2), nn.ReLU(), nn.BatchNorm2d(256)),
         nn.Flatten(),
         *(nn.Linear(256 * 6 * 6, 4096, bias=False), nn.BatchNorm1d(4096), nn.ReLU(), nn.Dropout(0.5)),
         *(nn.Linear(4096, 4096, bias=False), nn.BatchNorm1d(4096), nn.ReLU(), nn.Dropout(0.5)),

@@ -41,7 +41,7 @@ def batch_norm_reading(model: nn.Module, reading: str, x: Tensor | None = None, 
         elif reading == "reestimated":
             for m in norms:
                 m.running_mean, m.running_var = torch.zeros_like(m.running_mean), torch.ones_like(m.running_var)
-                m.num_batches_tracked = torch.zeros_like(m.num_batches_tracked)
+                m.num_batches_tracked = torch.zeros((), dtype=torch.long, device=m.running_mean.device)
                 m.momentum = None  # cumulative average
                 m.train()
             with torch.no_grad():

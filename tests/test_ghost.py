@@ -467,6 +467,179 @@ def test_a_reading_leaves_the_network_as_it_was(model, reading, rng):
     assert [(m.training, m.momentum) for m in norms(model)] == settings
 
 
+# ---------------------------------------------------------------- half precision throughout, vmap, what backward keeps
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("rest", RANKS, ids=str)
+@pytest.mark.parametrize("n", [8, 9])
+def test_a_layer_of_half_precision_is_batch_norm_of_half_precision_on_each_part(n, rest, dtype, rng):
+    layer = drawn(GhostBatchNorm(FEATURES, SIZE)).to(dtype)
+    reference = (nn.BatchNorm2d if len(rest) == 2 else nn.BatchNorm1d)(FEATURES).to(dtype)
+    reference.load_state_dict(layer.state_dict())
+    x = batch(n, rest, torch.float32).to(dtype)
+    direction = torch.randn(x.shape).to(dtype)
+    got = backward(layer, x, direction)
+    expected = [backward(reference, *pair) for pair in zip(parts(x), parts(direction), strict=True)]
+    assert {v.dtype for v in [*got.values(), layer.running_mean, layer.running_var]} == {dtype}
+    step = torch.finfo(dtype).eps  # of the rounding of every value, on either side; gradients add up some of them
+    for name in ("y", "x"):
+        torch.testing.assert_close(got[name], torch.cat([part[name] for part in expected]), rtol=4 * step, atol=4 * step)
+    for name, p in reference.named_parameters():
+        torch.testing.assert_close(got[name], p.grad, rtol=8 * step, atol=8 * step)
+    torch.testing.assert_close(layer.state_dict(), reference.state_dict(), rtol=4 * step, atol=4 * step)
+    if n == 8:
+        torch.testing.assert_close(layer._in_one_pass(x, 2), layer._in_turn(x, 2), rtol=step, atol=step)
+
+
+@pytest.mark.parametrize("n", [SIZE, 9])
+@pytest.mark.parametrize("first", ["evaluation", "training"])
+def test_an_update_between_forward_and_backward_changes_no_gradient(first, n, rng):
+    """Two passes and one backward: each part of the sum has the gradient it has alone."""
+    layer, x, later = ghost(), batch(SIZE), batch(n)
+    layer.train(first == "training")
+
+    def gradients(between: bool) -> list[Tensor]:
+        one = copy.deepcopy(layer)
+        inputs = x.clone().requires_grad_()
+        y = one(inputs).square().sum()
+        if between:
+            for _ in range(2):
+                one.train()(later)
+        y.backward()
+        return [inputs.grad, one.weight.grad, one.bias.grad]
+
+    assert all(torch.equal(a, b) for a, b in zip(gradients(True), gradients(False), strict=True))
+
+
+@pytest.mark.parametrize("path", ["_in_turn", "_in_one_pass"])
+@pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels last"])
+def test_stacked_networks_under_vmap_are_the_single_ones(path, last, monkeypatch, rng):
+    """Outputs, gradients and running averages of three networks at once."""
+    monkeypatch.setattr(GhostBatchNorm, "_in_turn", getattr(GhostBatchNorm, path))
+    models = [nn.Sequential(nn.Conv2d(2, FEATURES, 3), ghost()).double() for _ in range(3)]
+    x = torch.randn(3, 2 * SIZE, 2, 5, 5, dtype=torch.float64)
+    if last:
+        x = x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    parameters, buffers = torch.func.stack_module_state(models)
+
+    def loss(parameters, buffers, x):
+        return torch.func.functional_call(models[0], (parameters, buffers), (x,)).pow(3).sum()
+
+    gradients, values = torch.func.vmap(torch.func.grad_and_value(loss))(parameters, buffers, x)
+    for i, model in enumerate(models):
+        value = model(x[i]).pow(3).sum()
+        value.backward()
+        torch.testing.assert_close(values[i], value.detach())
+        for name, p in model.named_parameters():
+            torch.testing.assert_close(gradients[name][i], p.grad)
+        for name, b in model.named_buffers():
+            torch.testing.assert_close(buffers[name][i], b)
+
+
+@pytest.mark.parametrize("n", [SIZE, 2 * SIZE])
+def test_under_vmap_running_averages_that_are_not_mapped_are_refused(n):
+    layer, x = ghost(), torch.ones(2, n, FEATURES, dtype=torch.float64)
+    before = copy.deepcopy(layer.state_dict())
+    with pytest.raises(ValueError) as caught:
+        torch.func.vmap(layer)(x)
+    assert str(caught.value) == "running averages are one for all that vmap maps over; accepted are stacked ones, or none"
+    assert equal(layer.state_dict(), before)
+    assert torch.func.vmap(layer.eval())(x).shape == x.shape
+
+
+@pytest.mark.parametrize("momentum", [0.2, None])
+def test_without_a_count_the_averages_are_those_of_batch_norm_without_one(momentum, rng):
+    """Without a momentum either, batch norm leaves its averages alone."""
+    layer, x = ghost(momentum=momentum), batch(14)
+    reference = plain((), layer, momentum=momentum)
+    layer.num_batches_tracked = reference.num_batches_tracked = None
+    got, expected = layer(x), torch.cat([reference(part) for part in parts(x)])
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(layer.state_dict(), reference.state_dict())
+    with batch_norm_reading(layer, "reestimated", x):
+        assert torch.equal(layer.num_batches_tracked, torch.tensor(len(parts(x))))
+    assert layer.num_batches_tracked is None
+
+
+# ---------------------------------------------------------------- what conversion keeps, and what it refuses
+
+
+def test_batch_norm_of_volumes_is_converted_too(rng):
+    reference = nn.BatchNorm3d(FEATURES).double()
+    layer, x = convert(copy.deepcopy(reference), SIZE), batch(9, (2, 3, 2))
+    torch.testing.assert_close(layer(x), torch.cat([reference(part) for part in parts(x)]))
+    torch.testing.assert_close(layer.state_dict(), reference.state_dict())
+    torch.testing.assert_close(layer._in_one_pass(x[:8], 2), layer._in_turn(x[:8], 2))
+
+
+def test_conversion_keeps_hooks_and_attributes(rng):
+    norm, seen = nn.BatchNorm1d(FEATURES).double(), []
+    norm.note = "mine"
+    handles = [
+        norm.register_forward_pre_hook(lambda m, args: seen.append(("before", m))),
+        norm.register_forward_hook(lambda m, args, out: seen.append(("after", m))),
+        norm.register_full_backward_hook(lambda m, given, got: seen.append(("backward", m))),
+    ]
+    layer = convert(nn.Sequential(norm), SIZE)[0]
+    layer(batch(8).requires_grad_()).sum().backward()
+    assert seen == [("before", layer), ("after", layer), ("backward", layer)] and layer.note == "mine"
+    for handle in handles:
+        handle.remove()
+    layer(batch(8))
+    assert len(seen) == 3
+
+
+class Doubled(nn.BatchNorm1d):
+    """A subclass with a forward of its own."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def _parametrized() -> nn.Module:
+    norm = nn.BatchNorm1d(FEATURES)
+    nn.utils.parametrize.register_parametrization(norm, "weight", nn.Softplus())
+    return norm
+
+
+def _overridden() -> nn.Module:
+    norm = nn.BatchNorm1d(FEATURES)
+    norm.forward = lambda x: 2 * x
+    return norm
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Doubled(FEATURES), "a Doubled"),
+        (_parametrized, "a ParametrizedBatchNorm1d"),
+        (_overridden, "a BatchNorm1d with a forward of its own"),
+        (lambda: nn.SyncBatchNorm(FEATURES), "a SyncBatchNorm"),
+        (lambda: nn.LazyBatchNorm1d(), "a LazyBatchNorm1d"),
+        (lambda: GhostBatchNorm(FEATURES, 2), "a GhostBatchNorm"),
+    ],
+)
+def test_a_batch_norm_that_is_more_than_that_is_refused_and_nothing_is_converted(make, words):
+    model = nn.ModuleDict({"plain": nn.BatchNorm1d(FEATURES), "other": nn.Sequential(make())})
+    kind = type(model["other"][0])
+    accepted = "accepted batch norms are BatchNorm1d, BatchNorm2d, BatchNorm3d as PyTorch makes them"
+    with pytest.raises(ValueError) as caught:
+        convert(model, SIZE)
+    assert str(caught.value) == f"layer 'other.0' is {words}; {accepted}"
+    assert type(model["plain"]) is nn.BatchNorm1d and type(model["other"][0]) is kind
+    with pytest.raises(ValueError, match=f"^model is {words}; {accepted}$"):
+        convert(make(), SIZE)
+
+
+def test_it_is_not_turned_into_a_batch_norm_of_all_processes_without_a_word():
+    model = nn.Sequential(GhostBatchNorm(FEATURES, SIZE))
+    with pytest.raises(TypeError, match=r"^GhostBatchNorm has no qconfig; SyncBatchNorm, [^\n]* cannot take its place$"):
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    assert type(model[0]) is GhostBatchNorm
+    copy.deepcopy(model)
+
+
 # ---------------------------------------------------------------- bad input
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 from torch import nn
 
+from lbgap.measure.box import full_space, neighbourhood
 from lbgap.measure.objective import Loss
-from lbgap.measure.sharpness import check_arguments, neighbourhood
+from lbgap.measure.sharpness import check_arguments
 
 
 def directions(
@@ -35,8 +36,9 @@ def directions(
     if draws < 1:
         raise ValueError(f"draws is {draws}; accepted is 1 or more")
     check_arguments(epsilon, "full", iterations, "auto", 0.0, "solution", seed, "box")
-    with neighbourhood(model, loss, epsilon, batch_norm=batch_norm) as around:
-        found, z = around.climb(np.zeros_like(around.box), "auto", 0.0, iterations)
+    with neighbourhood(model, loss, lambda objective: full_space(objective, epsilon), batch_norm) as around:
+        found = around.climb(iterations, seed)
+        z = found.z
         contribution = z * (around.gradient + around.evaluate(z)[1]) / 2
         steep = np.zeros(len(z), dtype=bool)
         steep[np.argsort(contribution)[-max(1, round(fraction * len(z))) :]] = True

@@ -11,6 +11,7 @@ from lbgap.tasks import CLASSIFY, Task
 
 # A loss is a scalar tensor, or an iterable of scalar terms whose sum it is (so that the graph of one term at a time lives).
 Loss = Callable[[nn.Module], Tensor | Iterator[Tensor]]
+PRECISIONS = (torch.float32, torch.float64)
 
 
 def mean_loss(task: Task, x: Tensor, y: Tensor, chunk: int = CHUNK) -> Loss:
@@ -35,34 +36,67 @@ def mean_cross_entropy(x: Tensor, y: Tensor, chunk: int = CHUNK) -> Loss:
     return mean_loss(CLASSIFY, x, y, chunk)
 
 
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[nn.Module]:
+    """On the way out every parameter and every buffer is the tensor that it was, bit for bit."""
+    kept = [(tensors, dict(tensors)) for m in model.modules() for tensors in (m._parameters, m._buffers)]
+    values = {t: t.detach().clone() for _, before in kept for t in before.values() if t is not None}
+    try:
+        yield model
+    finally:
+        with torch.no_grad():
+            for tensors, before in kept:
+                tensors.clear()
+                tensors.update(before)
+            for tensor, value in values.items():
+                tensor.copy_(value)
+
+
 class Objective:
-    """``value`` and ``gradient`` of a loss at flat displacements from the parameters found on construction."""
+    """Values and derivatives of a loss at flat displacements from the parameters found on construction.
+
+    Args:
+        loss: a callable on the model; see :data:`Loss`.
+    Raises:
+        ValueError: a model without trainable parameters, or with parameters of half precision, of which a step smaller than
+            a few thousandths is lost in rounding.
+    """
 
     def __init__(self, model: nn.Module, loss: Loss):
         self.model, self.loss = model, loss
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         if not self.parameters:
             raise ValueError("model has 0 trainable parameters; accepted is at least 1")
-        self._origin = [p.detach().clone() for p in self.parameters]
-        self.origin = torch.cat([p.reshape(-1) for p in self._origin])
+        for p in self.parameters:
+            if p.dtype not in PRECISIONS:
+                raise ValueError(
+                    f"model has weights in {str(p.dtype).removeprefix('torch.')}, where small steps are rounded away; accepted "
+                    "are float32 and float64"
+                )
+        self.origin = torch.cat([p.detach().reshape(-1) for p in self.parameters])
 
     @contextmanager
     def restoring(self) -> Iterator["Objective"]:
-        """On the way out every parameter is bit for bit what it was."""
-        try:
+        """On the way out every parameter and buffer is bit for bit what it was."""
+        with unchanged(self.model):
             yield self
-        finally:
-            with torch.no_grad():
-                for p, o in zip(self.parameters, self._origin, strict=True):
-                    p.copy_(o)
 
     @torch.no_grad()
     def move(self, displacement: Tensor) -> None:
         """Set the parameters to origin + displacement (n,)."""
-        at = 0
-        for p, o in zip(self.parameters, self._origin, strict=True):
-            p.copy_(o + displacement[at : at + p.numel()].view_as(p))
-            at += p.numel()
+        for p, at in zip(self.parameters, self._parts(self.origin + displacement), strict=True):
+            p.copy_(at)
+
+    @torch.no_grad()
+    def rounded(self, displacement: Tensor) -> float:
+        """The share of a displacement z (n,) that is lost in the precision of the weights x: |fl(x + z) - x - z| / |z|."""
+        end = torch.cat(
+            [
+                at.to(p.dtype).double().reshape(-1)
+                for p, at in zip(self.parameters, self._parts(self.origin + displacement), strict=True)
+            ]
+        )
+        return float((end - self.origin.double() - displacement.double()).norm() / displacement.double().norm())
 
     @torch.no_grad()
     def value(self, displacement: Tensor) -> float:
@@ -80,6 +114,23 @@ class Objective:
                 gradient += torch.cat([g.reshape(-1) for g in parts])
                 total += float(term.detach())
         return total, gradient
+
+    def hessian_product(self, displacement: Tensor, vector: Tensor) -> Tensor:
+        """The Hessian at origin + displacement times a vector (n,), by differentiating the gradient's product with it."""
+        self.move(displacement)
+        product, along = torch.zeros_like(self.origin), self._parts(vector)
+        with torch.enable_grad():
+            for term in self._terms():
+                first = torch.autograd.grad(term, self.parameters, create_graph=True, allow_unused=True, materialize_grads=True)
+                slope = sum((g * v).sum() for g, v in zip(first, along, strict=True))
+                if slope.requires_grad:  # else the term is linear
+                    second = torch.autograd.grad(slope, self.parameters, allow_unused=True, materialize_grads=True)
+                    product += torch.cat([g.reshape(-1) for g in second])
+        return product
+
+    def _parts(self, vector: Tensor) -> list[Tensor]:
+        sizes = [p.numel() for p in self.parameters]
+        return [part.view_as(p) for part, p in zip(vector.split(sizes), self.parameters, strict=True)]
 
     def _terms(self) -> Iterable[Tensor]:
         terms = self.loss(self.model)

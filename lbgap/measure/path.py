@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lbgap.evaluate import loss_and_metric
+from lbgap.measure.objective import unchanged
 from lbgap.tasks import CLASSIFY, Task
 
 SHAPES = ("linear", "curvilinear")
@@ -31,7 +32,7 @@ def path(
     network on the path, so statistics are those of each batch ("batch") or re-estimated at each point on the split "train".
 
     Args:
-        model: a network of the solutions' architecture; its weights are restored.
+        model: a network of the solutions' architecture; its weights and buffers are restored.
         splits: name -> (x, y); "train" among them for re-estimated statistics.
     Returns:
         ``alpha`` and, per split, ``<name>_loss`` and, named as the task names it, ``<name>_accuracy`` (nats and percent).
@@ -48,9 +49,8 @@ def path(
     estimate_on = splits["train"][0] if "train" in splits else None
     # copies: a state dict shares its memory with the model it was taken from, which may be the one moved here
     first, second = ({k: v.detach().clone() for k, v in state.items()} for state in (first, second))
-    before = {k: v.detach().clone() for k, v in model.state_dict().items()}
     out: dict[str, list[float]] = {"alpha": [float(a) for a in np.linspace(low, high, points)]}
-    try:
+    with unchanged(model):
         for alpha in out["alpha"]:
             a, b = (1 - alpha, alpha) if shape == "linear" else (math.cos(alpha * math.pi / 2), math.sin(alpha * math.pi / 2))
             with torch.no_grad():
@@ -60,6 +60,4 @@ def path(
                 loss, metric = loss_and_metric(model, x, y, batch_norm, estimate_on=estimate_on, task=task)
                 out.setdefault(f"{name}_loss", []).append(loss)
                 out.setdefault(f"{name}_{task.metric}", []).append(metric)
-    finally:
-        model.load_state_dict(before)
     return out

@@ -83,6 +83,35 @@ def test_the_gradient_is_that_of_finite_differences(model, xy, rng):
     np.testing.assert_allclose(gradient.numpy(), [(up - down) / (2 * h) for up, down in values], atol=1e-8)
 
 
+def test_the_product_with_the_hessian_is_the_difference_of_gradients(model, xy, rng):
+    objective = Objective(model, mean_cross_entropy(*xy, chunk=7))
+    at, v = (torch.from_numpy(scale * rng.normal(size=count(model))) for scale in (0.1, 1.0))
+    h = 1e-5  # central differences: error of order h^2 and of 1e-16 / h
+    up, down = (objective.value_and_gradient(at + s * h * v)[1] for s in (1, -1))
+    product = objective.hessian_product(at, v)
+    np.testing.assert_allclose(product.numpy(), ((up - down) / (2 * h)).numpy(), atol=1e-8)
+    assert product.abs().max() > 1e-2
+
+
+def test_a_linear_loss_has_no_curvature(xy):
+    model = nn.Linear(4, 3, bias=False).double()
+    objective = Objective(model, lambda m: (term for term in (m(xy[0]).sum(), m(xy[0]).square().sum())))
+    v = torch.ones(12, dtype=torch.float64)
+    expected = 2 * v.view(3, 4) @ xy[0].T @ xy[0]
+    torch.testing.assert_close(objective.hessian_product(0 * v, v).view(3, 4), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_rounding_takes_of_a_step(dtype, rng):
+    """Of a step of half a spacing from 1 all or as much again is lost; of one of the spacing itself nothing."""
+    model, spacing = nn.Linear(3, 1, bias=False).to(dtype), torch.finfo(dtype).eps
+    nn.init.ones_(model.weight)
+    objective = Objective(model, lambda m: m.weight.sum())
+    assert objective.rounded(torch.full((3,), spacing, dtype=dtype)) == 0
+    assert objective.rounded(torch.full((3,), spacing / 2, dtype=dtype)) == 1
+    assert objective.rounded(torch.full((3,), 1.25 * spacing, dtype=dtype)) == pytest.approx(0.2)
+
+
 def test_a_loss_may_be_one_tensor_or_terms(model, xy):
     x, y = xy
     whole = Objective(model, lambda m: nn.functional.cross_entropy(m(x), y))
@@ -123,6 +152,13 @@ def test_a_shared_parameter_is_one_parameter(rng):
     shared = nn.Linear(4, 4)
     model = nn.Sequential(shared, nn.Tanh(), shared)
     assert len(Objective(model, lambda m: m(torch.ones(1, 4)).sum()).origin) == 20
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_refused_in_any_layer(model, dtype):
+    model[2].to(getattr(torch, dtype))
+    with pytest.raises(ValueError, match=f"^model has weights in {dtype}, [^\n]*; accepted are float32 and float64$"):
+        Objective(model, lambda m: torch.zeros(()))
 
 
 def test_a_model_without_trainable_parameters_is_refused():

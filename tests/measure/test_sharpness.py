@@ -17,7 +17,7 @@ from lbgap import models, train
 from lbgap.data import load
 from lbgap.measure import RandomSubspace, mean_cross_entropy, sharpness
 
-MODULE = importlib.import_module("lbgap.measure.sharpness")
+MODULE, BOX = (importlib.import_module(f"lbgap.measure.{name}") for name in ("sharpness", "box"))
 
 
 class Weights(nn.Module):
@@ -150,13 +150,13 @@ def test_of_a_convex_bowl_in_the_subspace_is_the_highest_corner(rng):
 
 def test_the_solver_works_in_the_subspace(rng, monkeypatch):
     """SciPy is given p variables, however many weights there are."""
-    sizes, minimize = [], MODULE.minimize
+    sizes, minimize = [], BOX.minimize
 
     def recording(fun, x0, **arguments):
         sizes.append((len(x0), len(arguments["bounds"].lb)))
         return minimize(fun, x0, **arguments)
 
-    monkeypatch.setattr(MODULE, "minimize", recording)
+    monkeypatch.setattr(BOX, "minimize", recording)
     model, loss = Weights(rng.normal(size=N), torch.float32), linear(rng.normal(size=N), 100.0)
     sharpness(model, loss, space="random", p=P)
     sharpness(model, loss)
@@ -224,11 +224,27 @@ def test_unscaled_with_scipys_tolerances_a_flat_minimum_ends_the_search_and_the_
     assert "NORM OF PROJECTED GRADIENT" not in found.message or found.at_bound == 1
 
 
-def test_at_an_exact_stationary_point_nothing_is_found_and_the_result_says_so(rng):
+@pytest.mark.parametrize("space", ["full", "random"])
+def test_at_an_exact_stationary_point_the_search_starts_at_random_and_says_so(rng, space):
+    w = rng.normal(size=60)
+    model, loss = Weights(w), quadratic(np.ones(60), w)
+    result = sharpness(model, loss, 1e-2, space, 4, seed=3, iterations=60)
+    random = sharpness(model, loss, 1e-2, space, 4, seed=3, iterations=60, start="random")
+    assert result.value > 0 and result.message.startswith(
+        "gradient 0 at the solution, started from a random point of the box; "
+    )
+    assert result.message.endswith(random.message) and "random" not in random.message
+    assert (result.loss_max, result.evaluations) == (random.loss_max, random.evaluations)
+    if space == "full":
+        assert result.loss_max == pytest.approx(0.5 * np.sum((1e-2 * (np.abs(w) + 1)) ** 2), rel=1e-9)
+
+
+@pytest.mark.parametrize("start", ["solution", "random"])
+def test_at_the_exact_top_of_a_hill_sharpness_is_0(rng, start):
+    """Every other point of the box is lower; the maximum over it is the solution."""
     w = rng.normal(size=10)
-    result = sharpness(Weights(w), quadratic(np.ones(10), w))
-    assert (result.value, result.loss_max, result.iterations) == (0, 0, 0)
-    assert "NORM OF PROJECTED GRADIENT" in result.message
+    result = sharpness(Weights(w), quadratic(-np.ones(10), w, constant=5.0), 1e-2, start=start, iterations=1)
+    assert (result.value, result.loss_max, result.at_bound) == (0, 5, 0)
 
 
 def test_a_random_start_leaves_an_exact_stationary_point(rng):
@@ -489,6 +505,36 @@ def test_frozen_parameters_have_no_part_in_the_box(rng):
     assert result.loss_max - result.loss == pytest.approx(np.abs(g) @ box, rel=1e-9)
 
 
+class Counting(nn.Module):
+    """Buffers that batch norm knows nothing of, changed with every pass: in place, by another tensor, from nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+        self.register_buffer("calls", torch.tensor(0))
+        self.register_buffer("last", torch.full((3,), math.nan), persistent=False)
+        self.register_buffer("first", None)
+
+    def forward(self, x):
+        y = self.linear(x)
+        self.calls += 1
+        self.last = y.detach().mean(0)
+        if self.first is None:
+            self.first = self.last.clone()
+        return y
+
+
+def test_buffers_of_ones_own_come_back_too(network):
+    _, x, y = network
+    model = Counting()
+    before = {name: b for name, b in model.named_buffers()}
+    result = sharpness(model, mean_cross_entropy(x, y))
+    assert result.value > 0
+    assert dict(model.named_buffers()).keys() == before.keys() == {"calls", "last"} and model.first is None
+    assert all(b is before[name] for name, b in model.named_buffers())
+    assert model.calls == 0 and model.last.isnan().all()
+
+
 # ---------------------------------------------------------------- bad input
 
 
@@ -543,6 +589,38 @@ def test_a_loss_that_is_not_finite_is_refused_and_the_weights_come_back(bad):
     with pytest.raises(ValueError, match=f"^loss is {bad} at the solution; accepted is a finite loss$"):
         sharpness(model, linear(np.ones(5), bad))
     assert (model.w == 1).all()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_weights_of_half_precision_are_refused(dtype):
+    """A step of epsilon 1e-3 from 1 is below their resolution: what comes of it is not the step."""
+    model = Weights(np.ones(5), getattr(torch, dtype))
+    with pytest.raises(ValueError) as caught:
+        sharpness(model, linear(np.ones(5), 100.0))
+    sentence = f"model has weights in {dtype}, where small steps are rounded away; accepted are float32 and float64"
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("space", ["full", "random"])
+def test_a_box_below_the_resolution_of_the_weights_is_refused(rng, space):
+    w, epsilon = rng.normal(size=N), 1e-7
+    accepted = "accepted is a box in which rounding the weights takes at most 1% off a step"
+    with pytest.raises(ValueError, match=rf"^epsilon is 1e-07; {accepted}, here \d+%$"):
+        sharpness(Weights(w, torch.float32), linear(np.ones(N), 100.0), epsilon, space, P)
+    assert sharpness(Weights(w), linear(np.ones(N), 100.0), epsilon, space, P).value > 0
+
+
+@pytest.mark.parametrize("constant", [-1.0, -0.5, -7.0])
+def test_a_loss_below_0_has_no_sharpness(constant):
+    """The metric divides by 1 + loss."""
+    model = Weights(np.zeros(5))
+    with pytest.raises(ValueError, match=f"^loss is {constant} at the solution; accepted is a loss of 0 or more$"):
+        sharpness(model, linear(np.ones(5), constant))
+
+
+def test_a_gradient_that_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match="^gradient is not finite at the solution; accepted is a finite gradient$"):
+        sharpness(Weights(np.zeros(5)), lambda m: m.w.sqrt().sum())
 
 
 # ---------------------------------------------------------------- documentation

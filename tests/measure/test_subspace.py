@@ -63,6 +63,17 @@ def test_the_pseudo_inverse_finds_what_lies_in_the_subspace(rows, rng):
     torch.testing.assert_close(a.pinv(a.matvec(y)), y.double(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("p", [40, 79, 80])
+@pytest.mark.parametrize("scale", SCALES)
+def test_near_the_whole_space_the_pseudo_inverse_is_as_accurate(rows, p, scale, rng):
+    """A is square or nearly so: its condition number costs some digits, its square would cost as many again."""
+    a, v = RandomSubspace(80, p, seed=3, scale=scale), torch.randn(80, dtype=torch.float64)
+    matrix = dense(a)
+    expected = np.linalg.lstsq(matrix, v.numpy())[0]
+    error = np.linalg.norm(a.pinv(v).numpy() - expected) / np.linalg.norm(expected)
+    assert error < 10 * np.linalg.cond(matrix) * 80 * np.finfo(float).eps
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_vectors_of_another_precision_are_multiplied_too(dtype, rng):
     a, y, v = RandomSubspace(N, P), torch.randn(P).to(dtype), torch.randn(N).to(dtype)

@@ -14,7 +14,6 @@ from lbgap.measure.objective import Loss, Objective
 from lbgap.measure.subspace import RandomSubspace
 
 STARTS = ("solution", "random")
-LOST = 0.01  # of a step, in rounding: beyond this share the box is not the one that was asked for
 
 
 @dataclass(frozen=True)
@@ -148,15 +147,7 @@ def neighbourhood(
             value, gradient = objective.value_and_gradient(lifted(z))
             return value, chosen.project(gradient).double().cpu().numpy()
 
-        lost = objective.rounded(lifted(box))
-        if lost > LOST:
-            raise ValueError(
-                f"{chosen.asked}; accepted is a box in which rounding the weights takes at most {LOST:.0%} off a step, "
-                f"here {lost:.0%}"
-            )
-        at_solution, gradient = evaluate(np.zeros_like(box))
-        if not np.isfinite(at_solution):
-            raise ValueError(f"loss is {at_solution} at the solution; accepted is a finite loss")
-        if not np.isfinite(gradient).all():
-            raise ValueError("gradient is not finite at the solution; accepted is a finite gradient")
+        objective.refuse_rounding(chosen.asked, lifted(box))
+        at_solution, gradient = objective.at_solution()
+        gradient = chosen.project(gradient).double().cpu().numpy()
         yield Neighbourhood(evaluate, lambda z: objective.value(lifted(z)), box, at_solution, gradient)

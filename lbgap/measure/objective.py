@@ -1,5 +1,6 @@
 """A model's loss as a function of its flat parameter vector, with an exact way back."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -11,7 +12,9 @@ from lbgap.tasks import CLASSIFY, Task
 
 # A loss is a scalar tensor, or an iterable of scalar terms whose sum it is (so that the graph of one term at a time lives).
 Loss = Callable[[nn.Module], Tensor | Iterator[Tensor]]
+LossOf = Callable[[Tensor, Tensor], Loss]  # the mean loss over examples (x, y)
 PRECISIONS = (torch.float32, torch.float64)
+LOST = 0.01  # of a step, in rounding: beyond this share it is not the step that was asked for
 
 
 def mean_loss(task: Task, x: Tensor, y: Tensor, chunk: int = CHUNK) -> Loss:
@@ -90,13 +93,26 @@ class Objective:
     @torch.no_grad()
     def rounded(self, displacement: Tensor) -> float:
         """The share of a displacement z (n,) that is lost in the precision of the weights x: |fl(x + z) - x - z| / |z|."""
-        end = torch.cat(
-            [
-                at.to(p.dtype).double().reshape(-1)
-                for p, at in zip(self.parameters, self._parts(self.origin + displacement), strict=True)
-            ]
-        )
-        return float((end - self.origin.double() - displacement.double()).norm() / displacement.double().norm())
+        ends = zip(self.parameters, self._parts(self.origin + displacement), strict=True)
+        taken = torch.cat([at.to(p.dtype).double().reshape(-1) for p, at in ends]) - self.origin.double()
+        return float((taken - displacement.double()).norm() / displacement.double().norm())
+
+    def refuse_rounding(self, asked: str, displacement: Tensor) -> None:
+        """Refuse a step that rounding changes by more than a hundredth; ``asked`` says in words where its size is from."""
+        lost = self.rounded(displacement)
+        if lost > LOST:
+            raise ValueError(
+                f"{asked}; accepted is one at which rounding the weights takes at most {LOST:.0%} off a step, here {lost:.0%}"
+            )
+
+    def at_solution(self) -> tuple[float, Tensor]:
+        """Loss and gradient at the origin; ValueError where one is not finite."""
+        value, gradient = self.value_and_gradient(torch.zeros_like(self.origin))
+        if not math.isfinite(value):
+            raise ValueError(f"loss is {value} at the solution; accepted is a finite loss")
+        if not bool(gradient.isfinite().all()):
+            raise ValueError("gradient is not finite at the solution; accepted is a finite gradient")
+        return value, gradient
 
     @torch.no_grad()
     def value(self, displacement: Tensor) -> float:
@@ -135,3 +151,15 @@ class Objective:
     def _terms(self) -> Iterable[Tensor]:
         terms = self.loss(self.model)
         return [terms] if isinstance(terms, Tensor) else terms
+
+
+def whole_number(name: str, value: int, least: int, most: float = math.inf) -> None:
+    """Refuse an argument that is not an integer from ``least`` to ``most``."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ValueError(f"{name} is {value}; accepted is an integer from {least}" + (f" to {most}" if most < math.inf else ""))
+
+
+def above_zero(name: str, value: float) -> None:
+    """Refuse an argument that is not a finite number above 0."""
+    if isinstance(value, str) or not 0 < value < math.inf:
+        raise ValueError(f"{name} is {value}; accepted is a number above 0")

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from lbgap.measure.box import STARTS, Coordinates, full_space, neighbourhood, random_subspace
-from lbgap.measure.objective import Loss, Objective
+from lbgap.measure.objective import Loss, Objective, above_zero, whole_number
 from lbgap.measure.subspace import SCALES
 
 SPACES = ("full", "random")
@@ -119,15 +119,12 @@ def sharpness(
 def check_arguments(epsilon, space, iterations, scaling, tolerance, start, seed, subspace_scale) -> None:
     """Refuse a bad argument of a measure in the box, in one sentence."""
     choices = (("space", space, SPACES), ("start", start, STARTS), ("subspace_scale", subspace_scale, SCALES))
-    if not 0 < epsilon < np.inf:
-        raise ValueError(f"epsilon is {epsilon}; accepted is a number above 0")
+    above_zero("epsilon", epsilon)
     for name, value, accepted in choices:
         if value not in accepted:
             raise ValueError(f"{name} is '{value}'; accepted are {', '.join(accepted)}")
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed is {seed}; accepted is an integer from 0")
-    if not isinstance(iterations, int) or iterations < 1:
-        raise ValueError(f"iterations is {iterations}; accepted is 1 or more")
+    whole_number("seed", seed, 0)
+    whole_number("iterations", iterations, 1)
     if tolerance != "scipy" and (isinstance(tolerance, str) or not 0 <= tolerance < np.inf):
         raise ValueError(f"tolerance is {tolerance!r}; accepted are 'scipy' or a number from 0")
     if scaling != "auto" and (isinstance(scaling, str) or not 0 < scaling < np.inf):

@@ -604,7 +604,7 @@ def test_weights_of_half_precision_are_refused(dtype):
 @pytest.mark.parametrize("space", ["full", "random"])
 def test_a_box_below_the_resolution_of_the_weights_is_refused(rng, space):
     w, epsilon = rng.normal(size=N), 1e-7
-    accepted = "accepted is a box in which rounding the weights takes at most 1% off a step"
+    accepted = "accepted is one at which rounding the weights takes at most 1% off a step"
     with pytest.raises(ValueError, match=rf"^epsilon is 1e-07; {accepted}, here \d+%$"):
         sharpness(Weights(w, torch.float32), linear(np.ones(N), 100.0), epsilon, space, P)
     assert sharpness(Weights(w), linear(np.ones(N), 100.0), epsilon, space, P).value > 0

@@ -1,0 +1,73 @@
+"""m-sharpness: how far the loss of small parts of the training set can rise, each part in its own direction."""
+
+import torch
+from torch import Tensor, nn
+
+from lbgap.evaluate import CHUNK, batch_norm_reading
+from lbgap.measure.objective import LossOf, Objective, above_zero, mean_cross_entropy, whole_number
+
+
+def disjoint(x: Tensor, y: Tensor, size: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+    """Cut a shuffled set into parts of ``size`` examples; what is left over is left out."""
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
+    return [(x[index], y[index]) for index in order.split(size) if len(index) == size]
+
+
+def m_sharpness(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    rho: float = 0.05,
+    m: int = 128,
+    batch_norm: str = "batch",
+    loss: LossOf = mean_cross_entropy,
+    parts: int | None = None,
+    seed: int = 0,
+    data: Tensor | None = None,
+) -> dict[str, float]:
+    """Mean rise of the loss of disjoint parts S of m examples, each at the first-order maximiser of its own loss.
+
+    Foret et al. 2021 (section 4.1, m-sharpness; the maximiser is their equation 2 with p = 2):
+
+        1/|parts| sum_S [L_S(w + rho g_S / |g_S|) - L_S(w)],    g_S = gradient of L_S at w,    L_S = mean loss over S.
+
+    The parts are those of one shuffled pass over the set; fewer examples than m at its end are left out. Where a part's
+    gradient is exactly 0 its rise is 0. First order is not the true maximum: a rise may be negative. Weights, buffers and
+    modes are restored exactly; dropout is off.
+
+    Args:
+        x, y: the training set, (n, ...) and (n,).
+        rho: radius of the ball, > 0.
+        m: examples in a part, 1 to n.
+        batch_norm: "batch" (the statistics of each part), "running", or "reestimated" (from ``data``).
+        loss: makes the mean loss over (x, y) into a callable on the model.
+        parts: how many parts to look at; None for all of them.
+        seed: of the shuffling.
+    Returns:
+        ``value``, the mean rise; ``loss`` and ``loss_max``, the mean losses of the parts before and at their maximisers;
+        ``parts``, their number.
+    Raises:
+        ValueError: a bad argument; weights of half precision, or a radius too small for the weights' precision; a loss that is
+            not finite.
+    """
+    above_zero("rho", rho)
+    whole_number("seed", seed, 0)
+    whole_number("m", m, 1, len(x))
+    if parts is not None:
+        whole_number("parts", parts, 1, len(x) // m)
+    before = after = 0.0
+    objective = Objective(model, loss(x, y))
+    with objective.restoring(), batch_norm_reading(model, batch_norm, data, CHUNK):
+        chosen = disjoint(x, y, m, seed)[:parts]
+        for part in chosen:
+            objective.loss = loss(*part)
+            at_solution, gradient = objective.at_solution()
+            length = float(gradient.double().norm())
+            before += at_solution / len(chosen)
+            if length == 0:
+                after += at_solution / len(chosen)
+                continue
+            step = gradient * (rho / length)
+            objective.refuse_rounding(f"rho is {rho}", step)
+            after += objective.value(step) / len(chosen)
+    return {"value": after - before, "loss": before, "loss_max": after, "parts": len(chosen)}

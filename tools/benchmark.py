@@ -1,6 +1,7 @@
-"""Measure what the book says about speed, as ratios in one run: `python tools/benchmark.py`. Writes results/benchmark.json.
+"""Measure what the book says about speed, as ratios: `python tools/benchmark.py [NAME ...]`. Writes results/benchmark.json.
 
-Both sides of a ratio are timed in turn, so that what else the machine does falls on both.
+Both sides of a ratio are timed in turn, so that what else the machine does falls on both. With names (ghost, precision, layout,
+memory) the other ratios of the file stay.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import multiprocessing
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -54,20 +56,29 @@ def ratio(name: str, what: str, against: str, one: Callable[[], None], other: Ca
 
 
 def forward_backward(model: nn.Module, x: Tensor, bfloat16: bool = False) -> Callable[[], None]:
-    """One forward and backward pass; gradients are thrown away."""
+    """One forward and backward pass, from a gradient that lies in memory as the output does; gradients are thrown away.
+
+    So it is in training, where the next layer hands the gradient back as it was given its input. A loss of the output's mean
+    would hand back a gradient of another layout, on which batch norm of images is several times slower.
+    """
+
+    def forward() -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16):
+            return model(x).float()
+
+    with torch.no_grad():
+        gradient = torch.randn_like(forward())
 
     def run() -> None:
         x.grad = None
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16):
-            y = model(x)
-        y.float().square().mean().backward()
+        forward().backward(gradient)
         model.zero_grad(set_to_none=True)
 
     return run
 
 
 def ghost(device: str) -> list[dict]:
-    """Ghost batch norm against batch norm, batch 4096 in ghosts of 128, on a layer of F1 and one of C1; and in training F1."""
+    """Ghost batch norm in ghosts of 128 against batch norm: a layer of F1 and one of C1, batch 4096; and both networks."""
     out = []
     for name, norm, shape in (
         ("a layer of F1", nn.BatchNorm1d(512), (4096, 512)),
@@ -82,10 +93,13 @@ def ghost(device: str) -> list[dict]:
         out.append(
             ratio("ghost", f"ghost batch norm, {name}", "batch norm", *(forward_backward(m, x) for m in (ghosts, plain)))
         )
-    x = torch.rand(4096, 1, 28, 28, device=device, requires_grad=True)
-    plain, ghosts = (models.build("hoffer.F1", (1, 28, 28), 10).to(device) for _ in range(2))
-    convert(ghosts, 128)
-    out.append(ratio("ghost", "F1 with ghost batch norm", "F1", *(forward_backward(m, x) for m in (ghosts, plain))))
+    for name, shape, batch in (("F1", (1, 28, 28), 4096), ("C1", (3, 32, 32), 1024)):
+        plain, ghosts = (models.build(f"hoffer.{name}", shape, 10).to(device) for _ in range(2))
+        convert(ghosts, 128)
+        order = models.memory_format(plain)
+        x = torch.rand(batch, *shape, device=device).to(memory_format=order).requires_grad_()
+        pair = (forward_backward(model.to(memory_format=order), x) for model in (ghosts, plain))
+        out.append(ratio("ghost", f"{name} with ghost batch norm, batch {batch}", name, *pair))
     return out
 
 
@@ -158,18 +172,39 @@ def _passes(orders, keep: bool) -> None:
         orders.send(True)
 
 
-def main() -> None:
-    """Measure everything on this machine and replace the file."""
+MEASURED = {"ghost": ghost, "precision": precision, "layout": layout, "memory": memory}
+
+
+def main(names: list[str]) -> None:
+    """Measure the named ratios, or all, on this machine and put them into the file.
+
+    Raises:
+        SystemExit: an unknown name; ratios to keep that are another machine's.
+    """
+    unknown = [name for name in names if name not in MEASURED]
+    if unknown:
+        raise SystemExit(f"name is '{unknown[0]}'; accepted are {', '.join(MEASURED)}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    where = {
+        "machine": torch.cuda.get_device_name() if device == "cuda" else f"one thread of {jobs.processor()}",
+        "torch": torch.__version__,
+    }
+    stored = json.loads(FILE.read_text())
+    if names and where != {key: stored[key] for key in where}:
+        raise SystemExit(
+            f"{FILE.name} is of {stored['machine']}, torch {stored['torch']}; accepted elsewhere are all ratios at once"
+        )
     torch.set_num_threads(1)
     torch.manual_seed(0)
     jobs.keep_freed_memory()
-    found = ghost(device) + precision(device) + layout(device) + memory(device)
-    machine = torch.cuda.get_device_name() if device == "cuda" else f"one thread of {jobs.processor()}"
-    FILE.write_text(json.dumps({"machine": machine, "torch": torch.__version__, "ratios": found}, indent=1) + "\n")
-    for line in found:
-        print(f"{line['what']} / {line['against']}: {line['ratio']} [{line['least']}, {line['greatest']}]")
+    found = []
+    for name, measure in MEASURED.items():
+        new = measure(device) if name in (names or MEASURED) else []
+        for line in new:
+            print(f"{line['what']} / {line['against']}: {line['ratio']} [{line['least']}, {line['greatest']}]")
+        found += new or [line for line in stored["ratios"] if line["name"] == name]
+    FILE.write_text(json.dumps(where | {"ratios": found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

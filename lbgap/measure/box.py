@@ -108,7 +108,7 @@ class Neighbourhood:
         outcome = minimize(
             negative, z0, jac=True, method="L-BFGS-B", bounds=Bounds(-self.box, self.box), options=limits | tolerances
         )
-        where_from = "gradient 0 at the solution, started from a random point of the box; " if stationary else ""
+        note = "gradient 0 at the solution, started from a random point of the box; " if stationary else ""
         return Climb(
             z=where,
             loss_max=best,
@@ -116,7 +116,7 @@ class Neighbourhood:
             evaluations=calls,
             at_bound=float(np.mean(np.abs(where) >= self.box * (1 - 1e-9))),
             scaling=factor,
-            message=where_from + str(outcome.message),
+            message=note + str(outcome.message),
         )
 
 

@@ -38,7 +38,7 @@ def largest_eigenvalues(
         ``eigenvalue_1`` to ``eigenvalue_k``, the largest first; ``residual``, the greatest |H v - lambda v| over the pairs
         found; ``products``, how many products with H it took.
     Raises:
-        ValueError: a bad argument; a loss that is not finite; no convergence.
+        ValueError: a bad argument; weights of half precision; a loss, gradient or curvature that is not finite; no convergence.
     """
     if not 0 < tolerance < 1:
         raise ValueError(f"tolerance is {tolerance}; accepted is a number between 0 and 1")
@@ -52,7 +52,10 @@ def largest_eigenvalues(
     def product(v: np.ndarray) -> np.ndarray:
         nonlocal products
         products += 1
-        return objective.hessian_product(zero, torch.from_numpy(v.reshape(-1)).to(device, dtype)).double().cpu().numpy()
+        found = objective.hessian_product(zero, torch.from_numpy(v.reshape(-1)).to(device, dtype)).double().cpu().numpy()
+        if not np.isfinite(found).all():
+            raise ValueError("curvature is not finite at the solution; accepted is a finite curvature")
+        return found
 
     with objective.restoring(), batch_norm_reading(model, batch_norm, data, CHUNK):
         objective.at_solution()

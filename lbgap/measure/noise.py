@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lbgap.evaluate import CHUNK, batch_norm_reading
 from lbgap.measure.objective import LossOf, Objective, mean_cross_entropy, whole_number
-from lbgap.measure.parts import disjoint
+from lbgap.measure.parts import check_examples, disjoint
 
 ESTIMATORS = ("two-batch", "per-example")
 AT_ONCE = 1 << 26  # scalars of single examples' gradients in memory
@@ -58,6 +58,7 @@ def noise_scale(
     """
     if estimator not in ESTIMATORS:
         raise ValueError(f"estimator is '{estimator}'; accepted are {', '.join(ESTIMATORS)}")
+    check_examples(x, y, 2)
     whole_number("seed", seed, 0)
     if estimator == "per-example":
         if batch_norm == "batch":
@@ -67,12 +68,13 @@ def noise_scale(
     whole_number("small", small, 1, big - 1)
     if big % small:
         raise ValueError(f"big is {big}; accepted is a multiple of small, {small}")
-    if draws is not None:
-        whole_number("draws", draws, 1, len(x) // big)
+    if draws is None:
+        draws = len(x) // big
+    whole_number("draws", draws, 1, len(x) // big)
     objective = Objective(model, loss(x, y))
     gradients, trace = [], []
     with objective.restoring(), batch_norm_reading(model, batch_norm, data, CHUNK):
-        for drawn in disjoint(x, y, big, seed)[:draws]:
+        for drawn in disjoint(x, y, big, draws, seed):
             found = (
                 _of_examples(objective, loss, *drawn)
                 if estimator == "per-example"
@@ -89,7 +91,7 @@ def noise_scale(
             trace.append((of_small - of_big) / (1 / small - 1 / big))
     squared, variance = sum(gradients) / len(gradients), sum(trace) / len(trace)
     scale = variance / squared if squared > 0 else math.inf
-    return {"noise_scale": scale, "trace": variance, "gradient_squared": squared, "draws": len(trace)}
+    return {"noise_scale": scale, "trace": variance, "gradient_squared": squared, "draws": draws}
 
 
 def _of_parts(objective: Objective, loss: LossOf, x: Tensor, y: Tensor, size: int) -> Iterator[Tensor]:

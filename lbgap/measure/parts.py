@@ -1,5 +1,7 @@
 """m-sharpness: how far the loss of small parts of the training set can rise, each part in its own direction."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -7,10 +9,19 @@ from lbgap.evaluate import CHUNK, batch_norm_reading
 from lbgap.measure.objective import LossOf, Objective, above_zero, mean_cross_entropy, whole_number
 
 
-def disjoint(x: Tensor, y: Tensor, size: int, seed: int) -> list[tuple[Tensor, Tensor]]:
-    """Cut a shuffled set into parts of ``size`` examples; what is left over is left out."""
+def disjoint(x: Tensor, y: Tensor, size: int, number: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first ``number`` parts of ``size`` examples of a shuffled set; what is left over is left out."""
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
-    return [(x[index], y[index]) for index in order.split(size) if len(index) == size]
+    for index in order[: size * number].split(size):
+        yield x[index], y[index]
+
+
+def check_examples(x: Tensor, y: Tensor, least: int) -> None:
+    """Refuse inputs and targets that are not as many, or fewer than ``least``."""
+    if len(x) != len(y):
+        raise ValueError(f"x has {len(x)} examples and y has {len(y)}; accepted are as many")
+    if len(x) < least:
+        raise ValueError(f"x has {len(x)} examples; accepted are {least} or more")
 
 
 def m_sharpness(
@@ -50,24 +61,26 @@ def m_sharpness(
         ValueError: a bad argument; weights of half precision, or a radius too small for the weights' precision; a loss that is
             not finite.
     """
+    check_examples(x, y, 1)
     above_zero("rho", rho)
     whole_number("seed", seed, 0)
     whole_number("m", m, 1, len(x))
+    number = len(x) // m
     if parts is not None:
-        whole_number("parts", parts, 1, len(x) // m)
+        whole_number("parts", parts, 1, number)
+        number = parts
     before = after = 0.0
     objective = Objective(model, loss(x, y))
     with objective.restoring(), batch_norm_reading(model, batch_norm, data, CHUNK):
-        chosen = disjoint(x, y, m, seed)[:parts]
-        for part in chosen:
+        for part in disjoint(x, y, m, number, seed):
             objective.loss = loss(*part)
             at_solution, gradient = objective.at_solution()
             length = float(gradient.double().norm())
-            before += at_solution / len(chosen)
+            before += at_solution / number
             if length == 0:
-                after += at_solution / len(chosen)
+                after += at_solution / number
                 continue
             step = gradient * (rho / length)
             objective.refuse_rounding(f"rho is {rho}", step)
-            after += objective.value(step) / len(chosen)
-    return {"value": after - before, "loss": before, "loss_max": after, "parts": len(chosen)}
+            after += objective.value(step) / number
+    return {"value": after - before, "loss": before, "loss_max": after, "parts": number}

@@ -116,6 +116,12 @@ def test_a_bad_argument_is_refused_by_name(name, value):
         largest_eigenvalues(Weights(np.ones(5)), linear(np.ones(5), 1.0), **{name: value})
 
 
+def test_a_curvature_that_is_not_finite_is_refused():
+    """|w|^1.5 has the slope 0 at 0 and no second derivative."""
+    with pytest.raises(ValueError, match="^curvature is not finite at the solution; accepted is a finite curvature$"):
+        largest_eigenvalues(Weights(np.zeros(5)), lambda m: m.w.abs().pow(1.5).sum())
+
+
 def test_a_loss_that_is_not_finite_is_refused():
     with pytest.raises(ValueError, match="^loss is nan at the solution; accepted is a finite loss$"):
         largest_eigenvalues(Weights(np.ones(5)), linear(np.ones(5), float("nan")))

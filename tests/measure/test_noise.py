@@ -165,6 +165,14 @@ def test_a_bad_argument_is_refused_in_one_sentence(arguments, sentence, rng):
 
 
 @pytest.mark.parametrize("estimator", ["two-batch", "per-example"])
+def test_one_example_has_no_covariance(estimator):
+    with pytest.raises(ValueError, match="^x has 1 examples; accepted are 2 or more$"):
+        noise_scale(Shift(np.zeros(2)), torch.ones(1, 2), torch.arange(1), estimator, loss=half_square)
+    with pytest.raises(ValueError, match="^x has 3 examples and y has 1; accepted are as many$"):
+        noise_scale(Shift(np.zeros(2)), torch.ones(3, 2), torch.arange(1), estimator, loss=half_square)
+
+
+@pytest.mark.parametrize("estimator", ["two-batch", "per-example"])
 def test_a_gradient_that_is_not_finite_is_refused(estimator, rng):
     x, y = sample(rng, 8, [0.0, 1], [1.0, 1])
     with pytest.raises(ValueError, match="^(loss|gradient) is [^\n]* at the solution; accepted is a finite (loss|gradient)$"):

@@ -114,6 +114,12 @@ def test_the_network_comes_back_as_it_was(network, batch_norm):  # noqa: F811
     assert condition(model) == before and torch.equal(torch.get_rng_state(), generator)
 
 
+def test_inputs_and_targets_are_as_many(rng):
+    x = torch.ones(5, 2)
+    with pytest.raises(ValueError, match="^x has 5 examples and y has 4; accepted are as many$"):
+        m_sharpness(Shift(np.zeros(2)), x, torch.arange(4), m=2, loss=half_square)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("rho", 0.0), ("rho", math.inf), ("rho", 1e-9), ("m", 0), ("m", 41), ("m", 2.5), ("parts", 0), ("parts", 9), ("seed", -1)],

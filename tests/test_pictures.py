@@ -91,7 +91,7 @@ def test_a_network_trains_on_pictures(tree):
         loaded.checksum,
     )
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(train, "load", lambda *_: tensors)
+        patched.setattr(train, "load", lambda *_, **__: tensors)
         assert train.run(spec) == lazily
 
 

@@ -31,7 +31,8 @@ class Measurement:
 
     ``function(solution, **arguments)`` gets a :class:`lbgap.measure.recorded.Solution` and returns the results as a
     dictionary; it is itself, or "module:function". ``arguments`` validates what it is given. ``semantics`` is raised by hand
-    when the meaning changes, so that old records no longer match. ``of`` is the number of solutions it takes.
+    when the meaning changes, so that old records no longer match. ``of`` is the number of solutions it takes; ``draws``
+    says that it draws examples from the training set, which the tokens of a text are not.
     """
 
     function: str | Callable[..., dict]
@@ -39,12 +40,17 @@ class Measurement:
     passes: Callable[[Any], Passes]
     semantics: int = 1
     of: int = 1
+    draws: bool = False
 
-    def check(self, kind: str, arguments: Mapping[str, Any], of: int) -> None:
-        """Refuse bad arguments, or another number of solutions, in one sentence."""
+    def check(self, kind: str, arguments: Mapping[str, Any], of: int, text: bool = False) -> None:
+        """Refuse bad arguments, or another number of solutions or kind of data, in one sentence."""
         if of != self.of:
             raise ValueError(f"of has {of} solutions; {kind} accepts {self.of}")
-        self.arguments(**arguments)
+        given = self.arguments(**arguments)
+        if text and self.draws:
+            raise ValueError(f"kind is '{kind}', which draws examples; of a network trained on a text accepted are others")
+        if text and getattr(given, "examples", None):
+            raise ValueError(f"examples is {given.examples}; of a network trained on a text accepted is None")
 
     def cost(self, arguments: Mapping[str, Any]) -> Passes:
         """What the measurement costs with these arguments."""
@@ -74,7 +80,7 @@ class Sharpness(_Box):
     scaling: Literal["auto"] | Positive = "auto"
     tolerance: Literal["scipy"] | Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     start: Literal["solution", "random"] = "solution"
-    subspace_scale: Literal["box", "unit", "standard"] = "box"
+    subspace_scale: Literal["box", "unit", "standard"] | Positive = "box"
     examples: Count | None = None
 
 
@@ -95,6 +101,49 @@ class Path(Frozen):
     batch_norm: Literal["batch", "reestimated"] = "batch"
 
 
+class AdaptiveSharpness(Frozen):
+    """Arguments of :func:`lbgap.measure.adaptive_sharpness`."""
+
+    rho: Positive = 1e-3
+    seed: Seed = 0
+    batch_norm: Reading = "batch"
+    iterations: Count = 10
+    examples: Count | None = None
+
+
+class Eigenvalues(Frozen):
+    """Arguments of :func:`lbgap.measure.largest_eigenvalues`."""
+
+    k: Count = 1
+    seed: Seed = 0
+    batch_norm: Reading = "batch"
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    iterations: Count = 100
+    examples: Count | None = None
+
+
+class MSharpness(Frozen):
+    """Arguments of :func:`lbgap.measure.m_sharpness`."""
+
+    rho: Positive = 0.05
+    m: Count = 128
+    parts: Count | None = None
+    seed: Seed = 0
+    batch_norm: Reading = "batch"
+
+
+class NoiseScale(Frozen):
+    """Arguments of :func:`lbgap.measure.noise_scale`."""
+
+    estimator: Literal["two-batch", "per-example"] = "two-batch"
+    small: Count = 128
+    big: Count = 1024
+    draws: Count | None = None
+    seed: Seed = 0
+    batch_norm: Reading = "running"
+    examples: Count | None = None
+
+
 def _climb(iterations: int) -> float:
     return 1 + 1.3 * iterations  # the line search takes about a third more evaluations than iterations
 
@@ -107,6 +156,15 @@ MEASUREMENTS = {
     "path": Measurement(
         "lbgap.measure.recorded:path_between", Path, lambda a: Passes(forward=a.points, forward_test=a.points), of=2
     ),
+    "adaptive_sharpness": Measurement(
+        "lbgap.measure.recorded:adaptive_sharpness_of", AdaptiveSharpness, lambda a: Passes(both=_climb(a.iterations))
+    ),
+    # a product with the Hessian takes two backward passes; Lanczos' method some thirty products
+    "eigenvalues": Measurement("lbgap.measure.recorded:eigenvalues_of", Eigenvalues, lambda a: Passes(both=60.0 * a.k)),
+    "m_sharpness": Measurement(
+        "lbgap.measure.recorded:m_sharpness_of", MSharpness, lambda a: Passes(both=1, forward=1), draws=True
+    ),
+    "noise_scale": Measurement("lbgap.measure.recorded:noise_scale_of", NoiseScale, lambda a: Passes(both=1), draws=True),
 }
 
 

@@ -285,7 +285,7 @@ class Measure(Frozen):
 
     @model_validator(mode="after")
     def _known_with_its_arguments(self):
-        measurements.lookup(self.kind).check(self.kind, self.arguments, len(self.of))
+        measurements.lookup(self.kind).check(self.kind, self.arguments, len(self.of), self.run.data.is_text)
         return self
 
     @property

@@ -34,7 +34,7 @@ def full_space(objective: Objective, epsilon: float) -> Coordinates:
     return Coordinates(f"epsilon is {epsilon}", epsilon * (objective.origin.double().abs() + 1), _same, _same)
 
 
-def random_subspace(objective: Objective, epsilon: float, p: int, seed: int, scale: str) -> Coordinates:
+def random_subspace(objective: Objective, epsilon: float, p: int, seed: int, scale: str | float) -> Coordinates:
     """A random subspace A y: |y_i| <= epsilon (|(A^+ x)_i| + 1)."""
     basis = RandomSubspace(len(objective.origin), p, seed, scale, objective.origin.device)
     box = epsilon * (basis.pinv(objective.origin).abs() + 1)

@@ -1,13 +1,18 @@
 """Measures of recorded weights: the network as it was trained, its data and its task, handed to each measure."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from lbgap.data import Data, Split
+from lbgap.measure.adaptive import adaptive_sharpness
+from lbgap.measure.curvature import largest_eigenvalues
 from lbgap.measure.directions import directions
+from lbgap.measure.noise import noise_scale
 from lbgap.measure.objective import Loss, mean_loss
+from lbgap.measure.parts import m_sharpness
 from lbgap.measure.path import path
 from lbgap.measure.sharpness import sharpness
 from lbgap.tasks import Task
@@ -50,6 +55,30 @@ def sharpness_of(solution: Solution, examples: int | None = None, **arguments) -
     """:func:`lbgap.measure.sharpness` of a solution."""
     split = solution.sample(examples)
     return sharpness(solution.model, solution.loss(examples), data=split.x, **arguments).as_dict()
+
+
+def adaptive_sharpness_of(solution: Solution, examples: int | None = None, **arguments) -> dict:
+    """:func:`lbgap.measure.adaptive_sharpness` of a solution."""
+    split = solution.sample(examples)
+    return adaptive_sharpness(solution.model, solution.loss(examples), data=split.x, **arguments)
+
+
+def eigenvalues_of(solution: Solution, examples: int | None = None, **arguments) -> dict:
+    """:func:`lbgap.measure.largest_eigenvalues` at a solution."""
+    split = solution.sample(examples)
+    return largest_eigenvalues(solution.model, solution.loss(examples), data=split.x, **arguments)
+
+
+def m_sharpness_of(solution: Solution, **arguments) -> dict:
+    """:func:`lbgap.measure.m_sharpness` of a solution."""
+    x, y, loss = solution.data.train.x, solution.data.train.y, partial(mean_loss, solution.task)
+    return m_sharpness(solution.model, x, y, loss=loss, data=x, **arguments)
+
+
+def noise_scale_of(solution: Solution, examples: int | None = None, **arguments) -> dict:
+    """:func:`lbgap.measure.noise_scale` of a solution."""
+    split, loss = solution.sample(examples), partial(mean_loss, solution.task)
+    return noise_scale(solution.model, split.x, split.y, loss=loss, data=split.x, **arguments)
 
 
 def directions_of(solution: Solution, **arguments) -> dict:

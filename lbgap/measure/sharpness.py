@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lbgap.measure.box import STARTS, Coordinates, full_space, neighbourhood, random_subspace
 from lbgap.measure.objective import Loss, Objective, above_zero, whole_number
-from lbgap.measure.subspace import SCALES
+from lbgap.measure.subspace import check_scale
 
 SPACES = ("full", "random")
 
@@ -47,7 +47,7 @@ def sharpness(
     scaling: float | str = "auto",
     tolerance: float | str = 0.0,
     start: str = "solution",
-    subspace_scale: str = "box",
+    subspace_scale: str | float = "box",
     data: Tensor | None = None,
 ) -> Sharpness:
     """Maximise the loss over a box around the present weights with L-BFGS-B (SciPy), inexactly.
@@ -118,11 +118,12 @@ def sharpness(
 
 def check_arguments(epsilon, space, iterations, scaling, tolerance, start, seed, subspace_scale) -> None:
     """Refuse a bad argument of a measure in the box, in one sentence."""
-    choices = (("space", space, SPACES), ("start", start, STARTS), ("subspace_scale", subspace_scale, SCALES))
+    choices = (("space", space, SPACES), ("start", start, STARTS))
     above_zero("epsilon", epsilon)
     for name, value, accepted in choices:
         if value not in accepted:
             raise ValueError(f"{name} is '{value}'; accepted are {', '.join(accepted)}")
+    check_scale("subspace_scale", subspace_scale)
     whole_number("seed", seed, 0)
     whole_number("iterations", iterations, 1)
     if tolerance != "scipy" and (isinstance(tolerance, str) or not 0 <= tolerance < np.inf):

@@ -1,9 +1,18 @@
 """A random p-dimensional subspace of parameter space, never stored and never factored whole."""
 
+import math
+
 import torch
 from torch import Tensor
 
 SCALES = {"box": "N(0, 1/p) entries", "unit": "N(0, 1/n) entries: columns of norm about 1", "standard": "N(0, 1) entries"}
+
+
+def check_scale(name: str, scale: str | float) -> None:
+    """Refuse a scale that is neither one of :data:`SCALES` nor a standard deviation."""
+    number = isinstance(scale, int | float) and not isinstance(scale, bool)
+    if not (0 < scale < math.inf if number else scale in SCALES):
+        raise ValueError(f"{name} is {scale!r}; accepted are {', '.join(SCALES)} or a number above 0")
 
 
 class RandomSubspace:
@@ -12,26 +21,26 @@ class RandomSubspace:
     The paper says only that A is random. Gaussian entries make the subspace's orientation uniform. Their variance decides
     what the box means: with 1/p ("box", the default) a corner of the subspace's box, |y_i| = epsilon, moves each
     weight by epsilon in root mean square, the same as the full-space box does for small weights, so that the two columns
-    of numbers speak of steps of one size. The other scales exist to measure how much this choice matters.
+    of numbers speak of steps of one size. The other scales exist to measure how much this choice matters; a number is the
+    entries' standard deviation itself.
 
     A is regenerated from ``seed`` in blocks of rows whenever it is multiplied; A^+ v = (A^T A)^-1 A^T v takes the p x p
     Gram matrix alone. That squares A's condition number, (1 + sqrt(p/n)) / (1 - sqrt(p/n)) for Gaussian entries, which is
     below 2 up to p = n / 10; beyond, A is written out in float64 and factored, in ten times the Gram matrix's memory at most.
 
     Raises:
-        ValueError: p outside 1..n, or an unknown scale.
+        ValueError: p outside 1..n, or a scale that is neither known nor a number above 0.
     """
 
     ROWS = 1 << 16
     SLENDER = 10  # n / p from which the Gram matrix serves
 
-    def __init__(self, n: int, p: int = 100, seed: int = 0, scale: str = "box", device: str | torch.device = "cpu"):
+    def __init__(self, n: int, p: int = 100, seed: int = 0, scale: str | float = "box", device: str | torch.device = "cpu"):
         if not 1 <= p <= n:
             raise ValueError(f"p is {p}; accepted is 1 to the number of parameters, {n}")
-        if scale not in SCALES:
-            raise ValueError(f"scale is '{scale}'; accepted are {', '.join(SCALES)}")
+        check_scale("scale", scale)
         self.n, self.p, self.seed, self.device = n, p, seed, torch.device(device)
-        self.deviation = {"box": p**-0.5, "unit": n**-0.5, "standard": 1.0}[scale]
+        self.deviation = {"box": p**-0.5, "unit": n**-0.5, "standard": 1.0}.get(scale, scale)
 
     def _blocks(self):
         generator = torch.Generator(self.device).manual_seed(self.seed)

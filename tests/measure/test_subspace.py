@@ -160,5 +160,16 @@ def test_a_dimension_outside_the_space_is_refused(p):
 
 
 def test_an_unknown_scale_is_refused():
-    with pytest.raises(ValueError, match="^scale is 'wide'; accepted are box, unit, standard$"):
+    with pytest.raises(ValueError, match="^scale is 'wide'; accepted are box, unit, standard or a number above 0$"):
         RandomSubspace(N, P, scale="wide")
+
+
+def test_a_number_is_the_deviation_of_the_entries():
+    """One basis, stretched: A y grows with the number and A^+ v shrinks."""
+    y, v = torch.ones(3, dtype=torch.float64), torch.arange(50.0)
+    standard, four = RandomSubspace(50, 3, scale="standard"), RandomSubspace(50, 3, scale=4.0)
+    torch.testing.assert_close(four.matvec(y), 4 * standard.matvec(y))
+    torch.testing.assert_close(four.pinv(v), standard.pinv(v) / 4)
+    for scale in (0, -1.0, float("inf"), True):
+        with pytest.raises(ValueError, match="^scale is .*; accepted are box, unit, standard or a number above 0$"):
+            RandomSubspace(50, 3, scale=scale)

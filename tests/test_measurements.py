@@ -1,0 +1,104 @@
+"""Every measurement as a job: arguments checked beforehand, and the numbers of the function that it names."""
+
+import math
+
+import pytest
+import torch
+from conftest import digits_run
+
+from lbgap import measure, measurements, models, train
+from lbgap.jobs import execute
+from lbgap.measurements import MEASUREMENTS, Measurement, Passes
+from lbgap.spec import DataSpec, Measure, OptimizerSpec, Train
+from lbgap.values import Frozen
+
+RUN = digits_run(32, epochs=2, data=DataSpec(name="digits", n_train=200, n_test=50))
+
+
+@pytest.fixture
+def solution(cache):
+    """The network of the run with its weights, its data, and the cache that holds them."""
+    execute(RUN, cache)
+    data = train.load_data(RUN)
+    with torch.random.fork_rng():
+        model = models.build(RUN.model, (1, 8, 8), 10, **RUN.options)
+    model.load_state_dict(cache.get(RUN.at()))
+    return model, data.train
+
+
+@pytest.mark.parametrize("kind", [kind for kind, of in MEASUREMENTS.items() if of.of == 1])
+def test_a_job_gives_what_its_function_gives(kind, solution, cache):
+    model, split = solution
+    loss = measure.mean_cross_entropy(split.x, split.y)
+    functions = {
+        "sharpness": lambda: measure.sharpness(model, loss, epsilon=1e-2).as_dict(),
+        "directions": lambda: measure.directions(model, loss, draws=2),
+        "adaptive_sharpness": lambda: measure.adaptive_sharpness(model, loss, rho=1e-2),
+        "eigenvalues": lambda: measure.largest_eigenvalues(model, loss, k=2),
+        "m_sharpness": lambda: measure.m_sharpness(model, split.x, split.y, m=50),
+        "noise_scale": lambda: measure.noise_scale(model, split.x, split.y, small=10, big=100),
+    }
+    arguments = {
+        "sharpness": {"epsilon": 1e-2},
+        "directions": {"draws": 2},
+        "adaptive_sharpness": {"rho": 1e-2},
+        "eigenvalues": {"k": 2},
+        "m_sharpness": {"m": 50},
+        "noise_scale": {"small": 10, "big": 100},
+    }
+    record = execute(Measure(kind=kind, arguments=arguments[kind], of=(RUN.at(),)), cache)
+    expected = functions[kind]()
+    assert set(record.results) == set(expected)
+    for name, value in expected.items():
+        if isinstance(value, float):
+            assert float(record.results[name]) == pytest.approx(value, rel=1e-5)
+
+
+def test_a_fixed_sample_stands_for_the_training_set(solution, cache):
+    jobs = [Measure(kind="sharpness", arguments={"examples": n}, of=(RUN.at(),)) for n in (60, 60, 200)]
+    first, again, whole = (execute(job, cache).results for job in jobs)
+    assert first == again != whole
+    assert whole == execute(Measure(kind="sharpness", of=(RUN.at(),)), cache).results
+    with pytest.raises(ValueError, match="^examples is 201; this training set accepts 1 to 200$"):
+        execute(Measure(kind="sharpness", arguments={"examples": 201}, of=(RUN.at(),)), cache)
+
+
+def test_a_language_model_has_its_sharpness(cache):
+    run = Train(
+        data=DataSpec(name="topics", n_train=600, n_test=200),
+        model="smith.LSTM",
+        options={"width": 4, "depth": 1},
+        optimizer=OptimizerSpec(name="sgd", learning_rate=1.0),
+        batch_size=5,
+        updates=3,
+        seed=0,
+    )
+    record = execute(run, cache)
+    sharp = execute(Measure(kind="sharpness", arguments={"iterations": 2}, of=(run.at(),)), cache).results
+    assert sharp["loss"] == pytest.approx(record.results["final"]["train"]["running"]["loss"], rel=1e-5)
+    assert sharp["loss_max"] > sharp["loss"]
+    for kind, arguments, sentence in (
+        ("noise_scale", {}, "^kind is 'noise_scale', which draws examples; "),
+        ("sharpness", {"examples": 10}, "^examples is 10; of a network trained on a text accepted is None$"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            Measure(kind=kind, arguments=arguments, of=(run.at(),))
+
+
+class Nothing(Frozen):
+    """No arguments."""
+
+
+def test_a_measurement_of_ones_own_is_run_like_any_other(solution, cache, monkeypatch):
+    model, _ = solution
+    monkeypatch.setattr(measurements, "MEASUREMENTS", dict(MEASUREMENTS))
+
+    def norm(of):
+        return {"norm": math.sqrt(sum(float(p.detach().double().square().sum()) for p in of.model.parameters()))}
+
+    measurements.register("norm", Measurement(norm, Nothing, lambda _: Passes()))
+    record = execute(Measure(kind="norm", of=(RUN.at(),)), cache)
+    flat = torch.cat([p.detach().double().flatten() for p in model.parameters()])
+    assert record.results["norm"] == pytest.approx(float(flat.norm()), rel=1e-5)
+    with pytest.raises(ValueError, match="^kind is 'path', which is taken"):
+        measurements.register("path", Measurement(norm, Nothing, lambda _: Passes()))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lbgap.evaluate import averages_kept
 from lbgap.sam import ascended
 from lbgap.spec import SamSpec
+from lbgap.workers import Workers, flat
 
 Forward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # inputs, targets -> mean loss, summed score
 
@@ -21,6 +22,8 @@ def fill(
     y: Tensor,
     slice_size: int | None = None,
     sam: SamSpec | None = None,
+    workers: Workers | None = None,
+    before_slice: Callable[[int], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Put the gradient of a batch into ``.grad``; returns the mean loss and the summed score at the weights as they are.
 
@@ -28,18 +31,58 @@ def fill(
     one: the gradients, each weighted by its share of the batch, are added in the order of the slices; batch norm takes its
     statistics of each slice, and its running averages those of the first, the only ones that
     DistributedDataParallel keeps. With ``sam`` each slice's gradient is that at its own w + e(w).
+
+    ``workers`` compute the slices in turn, one each, and end with the sum that one process would have made. ``before_slice``
+    is called with a slice's number before it is computed: what is random in it must not depend on which process computes it.
     """
     for p in parameters:
         p.grad = None
     if slice_size is None or slice_size >= len(y):
         return _slice(model, parameters, forward, x, y, 1.0, sam, keep=False)
-    losses, scores = [], []
-    for i, (part, targets) in enumerate(zip(x.split(slice_size), y.split(slice_size), strict=True)):
+    slices = list(zip(x.split(slice_size), y.split(slice_size), strict=True))
+    found: list[tuple[Tensor, Tensor]] = []
+
+    def compute(i: int) -> None:
+        part, targets = slices[i]
+        if before_slice:
+            before_slice(i)
         share = len(targets) / len(y)
         loss, score = _slice(model, parameters, forward, part, targets, share, sam, keep=i > 0)
-        losses.append(loss * share)
-        scores.append(score)
+        found.append((loss * share, score))
+
+    if workers is None:
+        for i in range(len(slices)):
+            compute(i)
+    else:
+        found = _in_turn(parameters, len(slices), compute, found, workers)
+    losses, scores = zip(*found, strict=True)
     return torch.stack(losses).sum(), torch.stack(scores).sum()
+
+
+def _in_turn(
+    parameters: Sequence[Tensor],
+    slices: int,
+    compute: Callable[[int], None],
+    found: list[tuple[Tensor, Tensor]],
+    workers: Workers,
+) -> list[tuple[Tensor, Tensor]]:
+    """Every worker computes one slice of each round; all add what they found in the order of the slices."""
+    total, everywhere = None, []
+    for first in range(0, slices, workers.size):
+        for p in parameters:
+            p.grad = None
+        own = first + workers.rank < slices
+        if own:
+            compute(first + workers.rank)
+        vector = flat([p.grad for p in parameters], parameters)
+        numbers = torch.stack([n.double() for n in found[-1]]) if own else vector.new_zeros(2, dtype=torch.float64)
+        in_round = slices - first
+        for part in workers.gathered(vector)[:in_round]:
+            total = part if total is None else total + part
+        everywhere += [(loss.float(), score) for loss, score in workers.gathered(numbers)[:in_round]]
+    for p, part in zip(parameters, total.split([p.numel() for p in parameters]), strict=True):
+        p.grad = part.view_as(p).clone()
+    return everywhere
 
 
 def _slice(

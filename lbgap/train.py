@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lbgap import augment, ghost, gradient, models, robust, schedule
+from lbgap import augment, ghost, gradient, models, robust, schedule, workers
 from lbgap.data import Data, load
 from lbgap.evaluate import CHUNK, loss_and_metric
 from lbgap.sources import lookup
@@ -148,7 +148,7 @@ class Training:
     def __init__(self, spec: Train, model: nn.Module, data: Data, device: str, losses_only: bool = False):
         _refuse_a_single_example(spec, model, data)
         self.spec, self.model, self.data, self.device, self.losses_only = spec, model, data, device, losses_only
-        self.task = task_of(spec.data.name)
+        self.task, self.workers = task_of(spec.data.name), workers.present()
         self.names = [name for name, p in model.named_parameters() if p.requires_grad]
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.origin = [p.detach().clone() for p in self.parameters]
@@ -241,7 +241,17 @@ class Training:
         of, first = self.spec.optimizer, None
         anchor = [p.detach().clone() for p in self.parameters] if of.proximal else None
         for _ in range(of.inner_steps):
-            found = gradient.fill(self.model, self.parameters, self._loss, x, y, self.spec.slice_size, self.spec.sam)
+            found = gradient.fill(
+                self.model,
+                self.parameters,
+                self._loss,
+                x,
+                y,
+                self.spec.slice_size,
+                self.spec.sam,
+                self.workers,
+                self._before_slice,
+            )
             if anchor:  # gradient of proximal/2 ||x - x_k||^2
                 for p, a in zip(self.parameters, anchor, strict=True):
                     p.grad.add_(p.detach() - a, alpha=of.proximal)
@@ -250,6 +260,10 @@ class Training:
             self.optimizer.step()
             first = first or found
         return first
+
+    def _before_slice(self, number: int) -> None:
+        """Dropout of a slice follows its place in the run, whichever process computes it."""
+        torch.manual_seed(_stream(self.spec.seed, f"slice {number} of update {self.update}"))
 
     def _loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """What an update lowers, and the summed score."""
@@ -283,6 +297,8 @@ class Training:
         """Close the epoch: the optimizer's state, divergence, the point of the curve."""
         self.order.set_state(self.order_after)
         self.epoch += 1
+        if self.workers:
+            self.workers.share_averages(self.model)
         if self.spec.optimizer.fresh_each_epoch:
             self.optimizer.state.clear()
         mean = float(self.loss_sum) / self.seen

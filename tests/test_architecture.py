@@ -41,6 +41,7 @@ FLOORS = {
         "tasks",
         "gradient",
         "sam",
+        "workers",
     },
 }
 FLOOR = {part: floor for floor, parts in FLOORS.items() for part in parts}

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
-from lbgap import cost, papers, paths, plots, render, report, sweep
+from lbgap import badges, cost, papers, paths, plots, render, report, sweep, verdicts
 from lbgap.jobs import Cache, default_device
 from lbgap.papers.paper import Figure, Study
 from lbgap.records import Store
@@ -71,7 +71,7 @@ class Chapter:
         self.profile = given.pop("profile", None) or COMMITTED
         given = {k: v for k, v in given.items() if v is not None}
         self.store, self.live_store = Store(), None
-        self._verdicts: list[report.Judged] | None = None
+        self._verdicts: list[verdicts.Judged] | None = None
         self.study, self.own, self.demonstration = None, False, False
         if self.profile == COMMITTED:
             if given:
@@ -92,35 +92,31 @@ class Chapter:
 
     # ------------------------------------------------------------ committed records
 
-    def _judged(self) -> list[report.Judged]:
+    def _judged(self) -> list[verdicts.Judged]:
         """Every claim, judged once a page: prose asks for them again and again."""
         if self._verdicts is None:
-            self._verdicts = report.committed_verdicts(self.paper.name, self.store)
+            self._verdicts = verdicts.committed_verdicts(self.paper.name, self.store)
         return self._verdicts
 
     def verdicts(self) -> None:
-        """The verdict of every claim, and behind it each of its settings."""
+        """The verdicts of every claim by scope; folded away each of its settings, and the history of the rules."""
         judged = self._judged()
-        display(
-            HTML(render.scroll(render.verdict_table([(self.paper.name, j) for j in judged])) + render.settings_details(judged))
-        )
+        table = render.scroll(badges.verdict_table([(self.paper.name, j) for j in judged]))
+        rules = verdicts.history(self.paper.name, self.store)
+        display(HTML(table + badges.settings_details(judged) + (badges.history_details(rules) if rules else "")))
 
     def box(self) -> None:
         """Verdicts counted, n, compute: the numbers of the summary box."""
         judged = self._judged()
-        counts = ", ".join(
-            f"{n} {v}"
-            for v in ("replicated", "contradicted", "inconclusive", "not run")
-            if (n := sum(j.verdict == v for j in judged))
-        )
         jobs = {job for study in report.committed_studies(self.paper.name) for job in study.jobs()}
         records = [r for r in map(self.store.get, jobs) if r]
         hours = sum(r.provenance["seconds"] for r in records) / 3600
         devices = ", ".join(sorted({r.provenance["device"] for r in records})) or "none"
         display(
             Markdown(
-                f"**Verdicts:** {counts} (of {len(judged)} claims).  \n**Records:** {len(records)} of {len(jobs)} jobs, "
-                f"{hours:.1f} hours of computing, one thread a job, on: {devices}."
+                f"**Verdicts** of {len(judged)} claims, {badges.counts(judged)}.  \n"
+                f"**Records:** {len(records)} of {len(jobs)} jobs, {hours:.1f} hours of computing, one thread a job, on: "
+                f"{devices}."
             )
         )
 
@@ -150,7 +146,7 @@ class Chapter:
 
         ``{table2:F1:test_LB}`` is a cell's mean and deviation, with ``:published`` behind it the paper's, with ``:interval`` a
         difference's mean and 95% interval; ``{K1}`` is a verdict, ``{K1:F1}`` that of one network's settings,
-        ``{K1:effect}`` the decisive setting's effect, ``{K1:effect:last}`` that of the one setting whose label has these words.
+        ``{K1:effect}`` the central effect, ``{K1:effect:last}`` that of the one setting whose label has these words.
         ``{curves:F1, test accuracy:SB:100}`` is a figure's mean over seeds at that x. A role (``{cite:p}`` and a backtick) is
         left alone.
 
@@ -163,14 +159,14 @@ class Chapter:
         judged = {j.claim.id: j for j in self._judged()}
         claim, _, rest = name.partition(":")
         if claim in judged and rest in ("", "effect"):
-            return render.decisive(judged[claim]) if rest else f"**{judged[claim].verdict}**"
+            return badges.central(judged[claim]) if rest else f"**{badges.in_words(judged[claim])}**"
         if claim in judged and rest.startswith("effect:"):
             found = [(s, f) for s, f in judged[claim].findings if rest.removeprefix("effect:") in s.label]
             if len(found) != 1:
                 raise ValueError(f"prose asks for {name}; {len(found)} settings of {claim} hold these words, accepted is one")
-            return render.effect(found[0][0].rule, found[0][1].estimate)
-        if claim in judged and (verdict := judged[claim].on(rest)):
-            return f"**{verdict}**"
+            return badges.effect(found[0][0].rule, found[0][1].estimate)
+        if claim in judged and (found := judged[claim].on(rest)):
+            return f"**{badges.word(*found)}**"
         if claim in {f.name for study in report.committed_studies(self.paper.name) for f in study.figures}:
             return self._point(name, claim, rest)
         row, _, column = rest.removesuffix(":published").removesuffix(":interval").rpartition(":")
@@ -236,12 +232,12 @@ class Chapter:
                 if self.demonstration:  # published values belong to the paper's own settings
                     table, frame = replace(table, number=None), frame.assign(published=float("nan"))
                 display(HTML(render.table(table, frame) + render.settings_line(frame)))
-        judged = [report.judge_claim(c, study.profile, store) for c in study.claims]
+        judged = [verdicts.judge_claim(c, study.profile, store) for c in study.claims]
         judged = [j for j in judged if any(f.estimate for _, f in j.findings)]
         if judged:
             what = "a demonstration, not a verdict" if self.demonstration else f"profile {self.profile}"
             title = f"<p class='lbgap-title'>What the claims' rules see (live; {what})</p>"
-            display(HTML(title + render.scroll(render.settings_table(judged, verdicts=not self.demonstration))))
+            display(HTML(title + render.scroll(badges.settings_table(judged, verdicts=not self.demonstration))))
 
     def live_figure(self, name: str) -> None:
         """A figure of the chosen profile, from what :meth:`live` ran."""

@@ -249,17 +249,18 @@ def status(given: argparse.Namespace) -> None:
 
 
 def verdicts(given: argparse.Namespace) -> None:
-    """Each claim's verdict and text; effect, interval and n of the setting that decides it; profile."""
-    from lbgap import papers, report
+    """Each claim's verdict, scope and text; effect, interval and n of its central setting; profile."""
+    from lbgap import papers
+    from lbgap.verdicts import verdict_rows
 
     store = _recorded(given.results, tolerant=True)
-    rows = [row for name in papers.names(given.paper) for row in report.verdict_rows(name, store)]
+    rows = [row for name in papers.names(given.paper) for row in verdict_rows(name, store)]
     with _naming_the_damaged(store):
         if given.as_json:
             print(json.dumps(rows, indent=1))
             return
         for row in rows:
-            _say(f"{row['paper']:8} {row['id']:4} {row['verdict']:12} {row['profile']:6} {row['claim']}")
+            _say(f"{row['paper']:8} {row['id']:4} {row['verdict']:12} {row['scope']:8} {row['profile']:6} {row['claim']}")
             if row["effect"] is not None:
                 interval = ", ".join("-" if v is None else f"{v:.4g}" for v in row["interval"])
                 _say(f"{'':14}{row['central']}: {row['effect']:.4g} [{interval}], n={row['n']}")

@@ -7,15 +7,15 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import HTML, display
 
-from lbgap import cost, papers, paths, render, report
+from lbgap import badges, cost, papers, paths, render, report, verdicts
 from lbgap.records import Store
 
 
 def front_page(paper: str | None = None) -> None:
     """The state of every claim of one paper or of all, from committed records."""
     store = Store()
-    judged = [(name, j) for name in papers.names(paper) for j in report.committed_verdicts(name, store)]
-    display(HTML(render.scroll(render.verdict_table(judged, paper_column=True))))
+    judged = [(name, j) for name in papers.names(paper) for j in verdicts.committed_verdicts(name, store)]
+    display(HTML(render.scroll(badges.verdict_table(judged, paper_column=True))))
 
 
 def status_page(paper: str | None = None) -> None:

@@ -1,13 +1,12 @@
-"""Numbers as a reader sees them: HTML tables of values, verdicts and rules. Strings out, nothing displayed."""
+"""Numbers as a reader sees them: HTML tables of values. Strings out, nothing displayed."""
 
 import html
 from collections.abc import Iterable
 
 import pandas as pd
 
-from lbgap import report
 from lbgap.papers.paper import Table, network_of
-from lbgap.stats import Estimate, Finding, Ratio, Rule, Trend
+from lbgap.stats import Estimate
 
 
 def number(mean: float, std: float, digits: int) -> str:
@@ -134,18 +133,6 @@ def scroll(table: str) -> str:
     return f"<div class='lbgap-scroll'>{table}</div>"
 
 
-def effect(rule: Rule, e: Estimate | None) -> str:
-    """An effect with its interval: "-0.22 [-0.3, -0.1]", "× 13 [11, 15]" for ratios, "rank corr. -0.9 ..." for trends.
-
-    A dash where there is none, or where it is not a number.
-    """
-
-    if e is None or pd.isna(e.effect):
-        return "–"
-    mark = "× " if isinstance(rule, Ratio) else "rank corr. " if isinstance(rule, Trend) else ""
-    return mark + interval(e, signed=not isinstance(rule, Ratio))
-
-
 def interval(e: Estimate, signed: bool = True) -> str:
     """A mean with its interval, "-0.22 [-0.3, -0.1]"; the mean alone where there is one value."""
 
@@ -154,61 +141,3 @@ def interval(e: Estimate, signed: bool = True) -> str:
 
     mean = three(e.effect, "+" if signed else "")
     return mean if e.n < 2 else f"{mean} [{three(e.low)}, {three(e.high)}]"
-
-
-def decisive(judged: report.Judged) -> str:
-    """The effect of the setting that weighs most against a claim."""
-    return effect(judged.decisive[0].rule, judged.decisive[1].estimate) if judged.decisive else "–"
-
-
-def badge(verdict: str) -> str:
-    """A verdict as a coloured word."""
-    return f"<span class='verdict verdict-{verdict.replace(' ', '-')}'>{verdict}</span>"
-
-
-def verdict_table(judged: list[tuple[str, report.Judged]], paper_column: bool = False) -> str:
-    """A line a claim: text, verdict, the decisive setting's effect, n, profile."""
-    lines = []
-    for paper, j in judged:
-        n = j.decisive[1].estimate.n if j.decisive else 0
-        why = "".join(f"<br><small>{html.escape(text)}</small>" for text in (j.reason, j.claim.note if n else "") if text)
-        where = f"<br><small>{html.escape(j.decisive[0].label)}</small>" if j.decisive else ""
-        lines.append(
-            f"<tr>{f'<td>{html.escape(paper)}</td>' if paper_column else ''}<th>{j.claim.id}</th>"
-            f"<td class='text'>{html.escape(j.claim.text)}{why}</td><td>{badge(j.verdict)}</td>"
-            f"<td>{decisive(j)}{where}</td><td>{n}{f'<br><small>{j.profile}</small>' if n else ''}</td></tr>"
-        )
-    return (
-        f"<table class='lbgap-table claims'><thead><tr>{'<th>paper</th>' if paper_column else ''}<th></th><th>claim</th>"
-        "<th>verdict</th><th>effect [95% interval]</th><th>n</th></tr></thead>"
-        f"<tbody>{''.join(lines)}</tbody></table>"
-    )
-
-
-def settings_table(judged: list[report.Judged], verdicts: bool = True) -> str:
-    """A line a setting of a claim, with its rule."""
-
-    def line(j: report.Judged, label: str, rule: Rule, f: Finding) -> str:
-        verdict = f"<td>{badge(f.verdict)}</td>" if verdicts else ""
-        why = f"<br><small>{html.escape(f.reason)}</small>" if f.reason else ""
-        return (
-            f"<tr><th>{j.claim.id}</th><td class='text'>{html.escape(label)}{why}</td>"
-            f"<td>{html.escape(str(rule))}</td>{verdict}"
-            f"<td>{effect(rule, f.estimate)}</td><td>{f.estimate.n if f.estimate else 0}</td></tr>"
-        )
-
-    body = "".join(line(j, s.label, s.rule, f) for j in judged for s, f in j.findings)
-    return (
-        "<table class='lbgap-table claims'><thead><tr><th></th><th>setting</th><th>rule</th>"
-        f"{'<th>verdict</th>' if verdicts else ''}<th>effect [95% interval]</th><th>n</th></tr></thead><tbody>{body}"
-        "</tbody></table>"
-    )
-
-
-def settings_details(judged: list[report.Judged]) -> str:
-    """:func:`settings_table`, folded away."""
-    return (
-        "<details class='lbgap-details'><summary>Every setting of every rule</summary>"
-        + scroll(settings_table([j for j in judged if j.findings]))
-        + "</details>"
-    )

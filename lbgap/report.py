@@ -1,6 +1,5 @@
-"""Records in; tables, verdicts and states out, for any paper. Everything here is a value or a pandas frame."""
+"""Records in; tables, figures and states out, for any paper. Everything here is a value or a pandas frame."""
 
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -8,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from lbgap import papers, paths
-from lbgap.papers.paper import Claim, Figure, Profile, Quantity, Setting, Study, Table
+from lbgap.papers.paper import Figure, Profile, Quantity, Study, Table
 from lbgap.records import Store
 from lbgap.spec import Job
-from lbgap.stats import MIN_SEEDS, Finding, Verdict, combine, judge, t_interval
+from lbgap.stats import MIN_SEEDS, t_interval
 
 # Committed records speak through these, the first that is complete.
 COMMITTED: tuple[Profile, ...] = ("paper", "cpu")
@@ -108,118 +107,6 @@ def _committed_studies(paper: str, _: Path | None) -> tuple[Study, ...]:
     of = papers.get(paper)
     profiles = [p for p in COMMITTED if p in of.profiles] or of.profiles
     return tuple(of.study(papers.settings(paper, profile=p)) for p in profiles)
-
-
-# ---------------------------------------------------------------- claims
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A claim with what each of its settings says; ``reason`` is why it is not run, or a setting gives no number."""
-
-    claim: Claim
-    profile: str
-    verdict: Verdict
-    findings: tuple[tuple[Setting, Finding], ...]
-    reason: str
-
-    def on(self, network: str) -> Verdict | None:
-        """The verdict of one network's settings alone; None where the claim has none."""
-        findings = [f for s, f in self.findings if s.network == network]
-        return combine(findings, len(findings)) if findings else None
-
-    @property
-    def decisive(self) -> tuple[Setting, Finding] | None:
-        """The setting that weighs most against the claim: contradicted before inconclusive before the rest."""
-        order = ("contradicted", "inconclusive", "not run", "replicated")
-        return min((f for f in self.findings if f[1].estimate), key=lambda f: order.index(f[1].verdict), default=None)
-
-
-def judge_claim(claim: Claim, profile: str, store: Store) -> Judged:
-    """Apply a claim's rules to the records."""
-    if not claim.settings:
-        return Judged(claim, profile, "not run", (), claim.reason)
-    findings = []
-    for setting in claim.settings:
-        a = values(setting.a, store)
-        b = values(setting.b, store) if setting.b else a
-        pairs = [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
-        findings.append(
-            (
-                setting,
-                judge(setting.rule, *(np.array(side, float) for side in zip(*pairs, strict=True)))
-                if pairs
-                else Finding("not run", None, "no records"),
-            )
-        )
-    verdict = combine([f for _, f in findings], claim.needed or len(findings))
-    if verdict == "not run":
-        open_ = dict.fromkeys(s.network + (f" ({f.reason})" if f.lost else "") for s, f in findings if f.verdict == "not run")
-        reason = f"fewer than {MIN_SEEDS} seeds: {', '.join(open_)}"
-    else:
-        reason = "; ".join(f"{s.label}: {f.reason}" for s, f in findings if f.estimate and not np.isfinite(f.estimate.effect))
-    return Judged(claim, profile, verdict, tuple(findings), reason)
-
-
-def committed_verdicts(paper: str, store: Store) -> list[Judged]:
-    """Each claim by the first profile of :data:`COMMITTED` that has judged it on all of its settings.
-
-    Where none has, by one that decides it all the same, before one that does not; among equals, by the one with most records.
-    """
-    studies = committed_studies(paper)
-    if studies[0].profile not in COMMITTED:
-        reason = f"{paper} has profile {studies[0].profile} alone; verdicts are given on {' and '.join(reversed(COMMITTED))}"
-        return [Judged(claim, studies[0].profile, "not run", (), reason) for claim in studies[0].claims]
-    out = []
-    for i, claim in enumerate(studies[0].claims):
-        judged = [judge_claim(s.claims[i], s.profile, store) for s in studies]
-        if claim.id != judged[-1].claim.id:
-            raise ValueError(f"claims of {paper} differ between profiles: {claim.id} and {judged[-1].claim.id}")
-        out.append(min(judged, key=_standing))
-    return out
-
-
-def _standing(judged: Judged) -> tuple[bool, bool, float, bool]:
-    """Least for a claim that is decided, on all of its settings, with records of most of them."""
-    findings = [f for _, f in judged.findings]
-    recorded = sum(f.estimate is not None for f in findings)
-    whole = bool(findings) and all(f.verdict != "not run" for f in findings)
-    return judged.verdict == "not run", not whole, 0.0 if whole else -recorded / max(1, len(findings)), not findings
-
-
-def verdict_rows(paper: str, store: Store) -> list[dict]:
-    """``verdicts --json``: one object a claim; effect, interval and n are the decisive setting's, all stand in ``settings``."""
-
-    def numbers(finding: Finding | None) -> dict:
-        e = finding.estimate if finding else None
-        return {
-            "n": e.n if e else 0,
-            "effect": _plain(e.effect) if e else None,
-            "interval": [_plain(e.low), _plain(e.high)] if e else None,
-        }
-
-    return [
-        {
-            "id": j.claim.id,
-            "paper": paper,
-            "claim": j.claim.text,
-            "verdict": j.verdict,
-            "profile": j.profile,
-            **numbers(j.decisive[1] if j.decisive else None),
-            "reason": j.reason,
-            "note": j.claim.note,
-            "central": j.decisive[0].label if j.decisive else None,
-            "settings": [
-                {"setting": s.label, "rule": str(s.rule), "verdict": f.verdict, **numbers(f), "reason": f.reason}
-                for s, f in j.findings
-            ],
-        }
-        for j in committed_verdicts(paper, store)
-    ]
-
-
-def _plain(value: float) -> float | None:
-    return float(f"{value:.6g}") if np.isfinite(value) else None
 
 
 # ---------------------------------------------------------------- figures

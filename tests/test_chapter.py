@@ -11,7 +11,7 @@ import pytest
 from IPython.display import HTML, Markdown
 from test_report import HUGE, LARGE, NAN, SMALL, accuracy, put, run, toy
 
-from lbgap import chapter, pages, papers, report, sweep, train
+from lbgap import chapter, pages, papers, sweep, train, verdicts
 from lbgap.chapter import Chapter, ParameterError
 from lbgap.papers.paper import Cell, Paper, Published, Settings, Study, Table
 from lbgap.records import Store
@@ -135,7 +135,7 @@ def test_a_committed_page_of_keskar_trains_nothing_and_says_so(results, untraine
     opened = Chapter("keskar", {})
     assert opened.study is None
     opened.box()
-    assert "14 not run (of 14 claims)" in shown[-1]
+    assert re.search(r"Verdicts\W+of 14 claims, .*: \d+ not run; .*: \d+ not run\.", shown[-1])
     assert re.search(r"Records:\W+0 of \d+ jobs", shown[-1])
     opened.verdicts()
     for claim in (f"K{i}" for i in range(1, 15)):
@@ -223,10 +223,10 @@ def test_verdicts_show_effect_interval_n_and_profile(page, results, shown):
     page().verdicts()
     text = " ".join(shown[0].split())
     # the interval of test_report.py's closed form: -1 -+ 0.0982
-    assert re.search(r"T1 LB below SB replicated -1 \[-1\.1, -0\.902\] a: LB - SB 5 cpu", text)
-    assert re.search(r"T3 nobody runs this no code for it not run – 0", text)
+    assert re.search(r"T1 LB below SB holds here reduced: a -1 \[-1\.1, -0\.902\] a: LB - SB – 5 cpu", text)
+    assert re.search(r"T3 nobody runs this no code for it not run – – 0", text)
     page().box()
-    assert "1 replicated" in shown[1]
+    assert "reduced or under our readings: 1 holds here, 1 not run" in shown[1]
     assert re.search(r"10 of 30 jobs", shown[1])
     assert "made up" in shown[1]
 
@@ -242,7 +242,7 @@ def test_prose_is_filled_from_records(page, results, shown):
         "T3 {T3}; {cite:p}`keskar2017`"
     )
     assert shown == [
-        "SB 90.00 ± 0.00 (published 98.00 ± 0.10), huge (not run); T1 is **replicated**: -1 [-1.1, -0.902]; "
+        "SB 90.00 ± 0.00 (published 98.00 ± 0.10), huge (not run); T1 is **holds here**: -1 [-1.1, -0.902]; "
         "T3 **not run**; {cite:p}`keskar2017`"
     ]
 
@@ -260,8 +260,8 @@ def test_a_page_judges_its_claims_once(page, results, shown, monkeypatch):
     """However many numbers its prose asks for; and again when this page itself may have added records."""
     put(results, SMALL, [90.0] * 5)
     put(results, LARGE, [89.0, 89.1, 88.9, 89.05, 88.95])
-    judged, judge = [], report.judge_claim
-    monkeypatch.setattr(report, "judge_claim", lambda claim, *of: judged.append(claim.id) or judge(claim, *of))
+    judged, judge = [], verdicts.judge_claim
+    monkeypatch.setattr(verdicts, "judge_claim", lambda claim, *of: judged.append(claim.id) or judge(claim, *of))
     opened = page()
     for show in (opened.box, opened.verdicts, lambda: opened.prose("{T1} {T1:effect} {T3} {tab:a:SB}")):
         show()
@@ -384,7 +384,7 @@ def test_the_front_page_and_the_state_are_those_of_the_records(page, results, sh
     put(results, SMALL, [90.0] * 5)
     put(results, LARGE, [89.0, 89.1, 88.9, 89.05, 88.95])
     pages.front_page()
-    assert re.search(r"chaptered T1 LB below SB replicated", " ".join(shown[0].split()))
+    assert re.search(r"chaptered T1 LB below SB holds here", " ".join(shown[0].split()))
     pages.status_page()
     text = " ".join(shown[1].split())
     assert "chaptered cpu tab 10 5 " in text

@@ -1,6 +1,5 @@
 """Tables, verdicts, figures and states from made-up records of a made-up paper, small enough to be worked out by hand."""
 
-import json
 import math
 from dataclasses import replace
 
@@ -8,7 +7,7 @@ import pandas as pd
 import pytest
 from conftest import digits_run
 
-from lbgap import cost, papers, render, report
+from lbgap import cost, papers, report, verdicts
 from lbgap.papers.paper import (
     Axis,
     Cell,
@@ -48,7 +47,7 @@ def accuracy(batch_size: int, profile: str = "cpu", seeds: int = SEEDS) -> Quant
 
 
 def toy(profile: str) -> Study:
-    """Two rows of two cells and one that nobody runs; claims of every kind of setting; a figure of two panels."""
+    """Two rows of two cells and one that nobody runs; claims of one, two and no settings; a figure of two panels."""
     of = {name: accuracy(b, profile) for name, b in (("SB", SMALL), ("LB", LARGE), ("XB", HUGE))}
     cells = (
         Cell("a", "SB", Published(98.0, 0.1), of["SB"], "digits"),
@@ -57,14 +56,15 @@ def toy(profile: str) -> Study:
         Cell("c", "SB", Published(50.0), None),
     )
     ratio = Quantity(tuple((run(LARGE, s, profile), run(SMALL, s, profile)) for s in range(SEEDS)), _ratio)
+    scope = {"scope": "paper" if profile == "paper" else "reduced"}
     claims = (
-        Claim("T1", "LB below SB", (Setting("a: LB - SB", Difference("below"), of["LB"], of["SB"]),)),
+        Claim("T1", "LB below SB", (Setting("a: LB - SB", Difference("below"), of["LB"], of["SB"], **scope),)),
         Claim(
             "T2",
             "on one of two",
             (
-                Setting("a, plain: LB near SB", Equivalence(0.5), of["LB"], of["SB"]),
-                Setting("b: XB at least twice SB", Ratio(2), of["XB"], of["SB"]),
+                Setting("a, plain: LB near SB", Equivalence(0.5), of["LB"], of["SB"], **scope),
+                Setting("b: XB at least twice SB", Ratio(2), of["XB"], of["SB"], central=True, **scope),
             ),
             needed=1,
         ),
@@ -248,7 +248,7 @@ def test_quick_records_never_speak(store):
     put(store, SMALL, range(90, 95), "quick")
     put(store, LARGE, range(80, 85), "quick")
     assert report.committed_table("toy", "tab", store)[1]["n"].sum() == 0
-    assert {row["verdict"] for row in report.verdict_rows("toy", store)} == {"not run"}
+    assert {row["verdict"] for row in verdicts.verdict_rows("toy", store)} == {"not run"}
     assert report.committed_figure("toy", "fig", store)[1].empty
 
 
@@ -287,177 +287,6 @@ def test_rows_of_our_own_tables_speak_through_one_profile(store):
 def test_an_unknown_table_is_refused(store):
     with pytest.raises(ValueError, match="^table is 'table9'; toy has tab, ratios$"):
         report.committed_table("toy", "table9", store)
-
-
-# ---------------------------------------------------------------- claims
-
-
-def judged(store: Store, claim: int, profile: str = "cpu") -> report.Judged:
-    """One claim of the toy on the records of a profile."""
-    return report.judge_claim(toy(profile).claims[claim], profile, store)
-
-
-def test_a_difference_is_paired_by_seed(store):
-    """Differences -1, -1.1, -0.9, -1.05, -0.95: mean -1, sum of squares 0.025, half width t sqrt(0.025 / 4 / 5)."""
-    put(store, SMALL, [90.0, 80.0, 70.0, 95.0, 60.0])
-    put(store, LARGE, [89.0, 78.9, 69.1, 93.95, 59.05])
-    found = judged(store, 0)
-    assert found.verdict == "replicated"
-    setting, finding = found.decisive
-    assert setting.label == "a: LB - SB"
-    half = T_4 * math.sqrt(0.025 / 4 / 5)
-    estimate = finding.estimate
-    assert (estimate.effect, estimate.low, estimate.high) == pytest.approx((-1, -1 - half, -1 + half), abs=1e-6)
-    assert estimate.n == 5
-    assert found.reason == ""
-
-
-@pytest.mark.parametrize(
-    ("large", "verdict"),
-    [
-        ([89.0, 89.1, 88.9, 89.05, 88.95], "replicated"),
-        ([91.0, 91.1, 90.9, 91.05, 90.95], "contradicted"),
-        ([89.0, 91.1, 88.9, 91.05, 90.0], "inconclusive"),
-    ],
-)
-def test_the_verdict_of_a_difference_is_that_of_its_interval(store, large, verdict):
-    put(store, SMALL, [90.0] * 5)
-    put(store, LARGE, large)
-    assert judged(store, 0).verdict == verdict
-
-
-def test_below_five_pairs_there_is_an_estimate_and_no_verdict(store):
-    put(store, SMALL, [90.0, 90.0, 90.0, 90.0, None])
-    put(store, LARGE, [None, 80.0, 80.1, 79.9, 80.0])
-    found = judged(store, 0)
-    assert found.verdict == "not run"
-    assert found.decisive[1].estimate.n == 3
-    assert found.decisive[1].estimate.effect == pytest.approx(-10)
-    assert "5" in found.reason
-    assert "a" in found.reason
-
-
-def test_a_diverged_pair_is_left_out_and_counted(store):
-    put(store, SMALL, [90.0, 90.0, 90.0, 90.0, 90.0])
-    put(store, LARGE, [NAN, 80.0, 80.1, 79.9, 80.0])
-    found = judged(store, 0)
-    assert found.verdict == "not run"
-    assert found.decisive[1].estimate.n == 4
-    assert "1 of 5" in found.decisive[1].reason
-
-
-def test_a_claim_without_settings_says_why(store):
-    assert judged(store, 2) == report.Judged(toy("cpu").claims[2], "cpu", "not run", (), "no code for it")
-
-
-def test_a_claim_without_records_is_not_run(store):
-    found = judged(store, 0)
-    assert (found.verdict, found.decisive) == ("not run", None)
-    assert found.reason
-
-
-def test_a_claim_may_need_some_of_its_settings_only(store):
-    """T2 holds where one of two does; it falls when both do."""
-    put(store, SMALL, [40.0, 40.1, 39.9, 40.0, 40.05])
-    put(store, LARGE, [30.0, 30.1, 29.9, 30.0, 30.2])
-    assert judged(store, 1).verdict == "not run", "the other may still hold"
-    put(store, HUGE, [90.0, 91.0, 92.0, 91.0, 90.0])
-    found = judged(store, 1)
-    assert [finding.verdict for _, finding in found.findings] == ["contradicted", "replicated"]
-    assert found.verdict == "replicated"
-    assert found.decisive[1].verdict == "contradicted", "what weighs against a claim is shown, even where it holds"
-
-
-def test_a_claim_falls_where_too_many_settings_fall(store):
-    put(store, SMALL, [40.0, 40.1, 39.9, 40.0, 40.05])
-    put(store, LARGE, [30.0, 30.1, 29.9, 30.0, 30.2])
-    put(store, HUGE, [41.0, 41.1, 41.0, 41.2, 41.1])
-    assert judged(store, 1).verdict == "contradicted"
-
-
-def test_the_ratio_is_the_geometric_mean(store):
-    put(store, SMALL, [10.0] * 5)
-    put(store, HUGE, [20.0, 80.0, 40.0, 40.0, 40.0])
-    _, finding = judged(store, 1).findings[1]
-    assert finding.estimate.effect == pytest.approx(4)  # (2 * 8 * 4 * 4 * 4) ** (1 / 5) = 1024 ** (1 / 5)
-    half = T_4 * math.log(2) * math.sqrt(2 / 4 / 5)
-    assert finding.estimate.low == pytest.approx(4 * math.exp(-half), rel=1e-6)
-    assert finding.estimate.high == pytest.approx(4 * math.exp(half), rel=1e-6)
-
-
-def test_a_ratio_without_a_number_says_why(store):
-    """The small batch is 0 on one seed; the claim stays open, and every place that shows it says what is amiss."""
-    put(store, SMALL, [10.0, 10.0, 0.0, 10.0, 10.0])
-    put(store, LARGE, [30.0] * 5)
-    put(store, HUGE, [20.0] * 5)
-    found = judged(store, 1)
-    (setting, finding), why = found.findings[1], "a value is not positive"
-    assert (found.verdict, finding.verdict) == ("inconclusive", "inconclusive")
-    assert found.reason.startswith(f"{setting.label}: {why}")
-    assert render.effect(setting.rule, finding.estimate) == "–"
-    assert why in render.settings_table([found])
-
-
-def test_the_papers_own_profile_decides_where_it_can(store):
-    put(store, SMALL, [90.0] * 5, "cpu")
-    put(store, LARGE, [89.0, 89.1, 88.9, 89.05, 88.95], "cpu")
-    first = {j.claim.id: j for j in report.committed_verdicts("toy", store)}
-    assert (first["T1"].profile, first["T1"].verdict) == ("cpu", "replicated")
-    # four of five seeds of the paper's own say the opposite, loudly: they have no say yet
-    put(store, SMALL, [50.0] * 4, "paper")
-    put(store, LARGE, [80.0, 80.1, 79.9, 80.0], "paper")
-    second = {j.claim.id: j for j in report.committed_verdicts("toy", store)}
-    assert second["T1"] == first["T1"]
-    put(store, SMALL, [50.0] * 5, "paper")
-    put(store, LARGE, [80.0, 80.1, 79.9, 80.0, 80.2], "paper")
-    third = {j.claim.id: j for j in report.committed_verdicts("toy", store)}
-    assert (third["T1"].profile, third["T1"].verdict) == ("paper", "contradicted")
-    assert third["T1"].decisive[1].estimate.n == 5
-
-
-def test_a_profile_that_judges_every_setting_speaks_before_one_that_decides_on_some(store):
-    """T2 asks for one of two settings; the paper's own profile has records of the first alone."""
-    for batch, value in ((SMALL, 40.0), (LARGE, 40.1)):
-        put(store, batch, [value + i / 100 for i in range(5)], "paper")
-    found = {j.claim.id: j for j in report.committed_verdicts("toy", store)}
-    assert (found["T2"].profile, found["T2"].verdict) == ("paper", "replicated")
-    for batch, value in ((SMALL, 40.0), (LARGE, 60.0), (HUGE, 50.0)):
-        put(store, batch, [value + i / 100 for i in range(5)], "cpu")
-    found = {j.claim.id: j for j in report.committed_verdicts("toy", store)}
-    assert (found["T2"].profile, found["T2"].verdict) == ("cpu", "contradicted")
-    assert found["T1"].profile == "paper"
-    put(store, HUGE, [90.0 + i / 10 for i in range(5)], "paper")
-    found = {j.claim.id: j for j in report.committed_verdicts("toy", store)}
-    assert (found["T2"].profile, found["T2"].verdict) == ("paper", "replicated")
-
-
-def test_an_undecided_claim_shows_the_profile_with_most_records(store):
-    put(store, SMALL, [90.0] * 3, "cpu")
-    put(store, LARGE, [80.0, 80.1, 79.9], "cpu")
-    found = {j.claim.id: j for j in report.committed_verdicts("toy", store)}
-    assert (found["T1"].profile, found["T1"].verdict) == ("cpu", "not run")
-    assert found["T1"].decisive[1].estimate.n == 3
-
-
-def test_verdict_rows_say_it_all_in_json(store):
-    put(store, SMALL, [90.0, 80.0, 70.0, 95.0, 60.0])
-    put(store, LARGE, [89.0, 78.9, 69.1, 93.95, 59.05])
-    put(store, HUGE, [91.0])
-    rows = json.loads(json.dumps(report.verdict_rows("toy", store), allow_nan=False))
-    assert [row["id"] for row in rows] == ["T1", "T2", "T3"]
-    assert all({"id", "paper", "verdict", "profile", "n", "effect", "interval"} <= set(row) for row in rows)
-    assert {row["paper"] for row in rows} == {"toy"}
-    first, second, third = rows
-    half = T_4 * math.sqrt(0.025 / 4 / 5)
-    assert (first["verdict"], first["profile"], first["n"]) == ("replicated", "cpu", 5)
-    assert first["effect"] == pytest.approx(-1)
-    assert first["interval"] == pytest.approx([-1 - half, -1 + half], rel=1e-5)
-    assert second["verdict"] == "not run"
-    one = second["settings"][1]
-    assert (one["n"], one["verdict"], one["interval"]) == (1, "not run", [0.0, None]), "one pair has no interval"
-    assert one["effect"] == pytest.approx(91 / 90, rel=1e-5)
-    assert (third["verdict"], third["n"], third["effect"], third["interval"]) == ("not run", 0, None, None)
-    assert third["reason"] == "no code for it"
 
 
 # ---------------------------------------------------------------- figures
@@ -528,7 +357,6 @@ def test_an_edited_record_is_never_shown(store):
     for show in (
         lambda s: report.table_frame(toy("cpu").tables[0], "cpu", s),
         lambda s: report.committed_table("toy", "tab", s),
-        lambda s: report.verdict_rows("toy", s),
         lambda s: report.figure_frame(toy("cpu").figures[0], s),
         lambda s: report.status("toy", s),
     ):
@@ -540,19 +368,5 @@ def test_an_edited_record_is_never_shown(store):
 def test_a_paper_of_one_profile_is_reported_too(store, monkeypatch, only):
     of = Paper(f"solo-{only}", {}, Settings, lambda s: toy(s.profile), (only,))
     monkeypatch.setattr(papers, "papers", lambda: {of.name: of})
-    assert {row["profile"] for row in report.verdict_rows(of.name, store)} == {only}
     assert set(report.committed_table(of.name, "tab", store)[1]["profile"]) == {only}
     assert set(report.status(of.name, store)["profile"]) == {only}
-
-
-def test_a_paper_that_is_only_a_demonstration_has_no_verdicts(store, monkeypatch):
-    of = Paper("demonstration", {}, Settings, lambda s: toy(s.profile), ("quick",))
-    monkeypatch.setattr(papers, "papers", lambda: {of.name: of})
-    put(store, SMALL, [90.0] * 5, "quick")
-    put(store, LARGE, [80.0] * 5, "quick")
-    rows = report.verdict_rows(of.name, store)
-    assert [row["id"] for row in rows] == [claim.id for claim in toy("quick").claims]
-    assert {(row["verdict"], row["reason"]) for row in rows} == {
-        ("not run", "demonstration has profile quick alone; verdicts are given on cpu and paper")
-    }
-    assert set(report.status(of.name, store)["profile"]) == {"quick"}

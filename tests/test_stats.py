@@ -142,10 +142,97 @@ def test_below_is_above_mirrored(rng, bound):
         assert Trend("rising").verdict(e) == Trend("falling").verdict(mirrored)
 
 
-def test_a_trend_is_of_the_first_sequence(rng):
-    a = rng.uniform(0.2, 1, size=6)
-    estimate = judge(Trend("rising"), a, np.zeros(6)).estimate
-    assert estimate == t_interval(a)
+def rows(rng, slope: float, seeds: int = 6, places: int = 5) -> np.ndarray:
+    """A row of noise a seed, with a slope."""
+    return slope * np.arange(places) + rng.normal(size=(seeds, places))
+
+
+@pytest.mark.parametrize("along_a_run", [False, True])
+def test_a_trend_is_the_mean_rank_correlation_with_the_order(rng, along_a_run):
+    a = rows(rng, 0.5)
+    estimate = judge(Trend("rising", along_a_run), a, a).estimate
+    each = [stats.spearmanr(range(5), row).statistic for row in a]
+    expected = stats.ttest_1samp(each, 0).confidence_interval()
+    assert estimate.effect == pytest.approx(np.mean(each))
+    assert (estimate.low, estimate.high) == pytest.approx((max(expected.low, -1), min(expected.high, 1)))
+
+
+def test_pages_l_is_a_linear_function_of_the_mean_rank_correlation(rng):
+    """So that the effect shown is what the test is about: rho = 12 L / (m n (n^2 - 1)) - 3 (n + 1) / (n - 1)."""
+    a = rows(rng, 0.3)
+    m, n = a.shape
+    at = 12 * stats.page_trend_test(a).statistic / (m * n * (n * n - 1)) - 3 * (n + 1) / (n - 1)
+    assert judge(Trend("rising"), a, a).estimate.effect == pytest.approx(at)
+
+
+@pytest.mark.parametrize("slope, verdict", [(2, "replicated"), (-2, "contradicted"), (0, "inconclusive")])
+def test_a_trend_is_judged_by_pages_test_in_either_direction(rng, slope, verdict):
+    a = rows(rng, slope)
+    found = judge(Trend("rising"), a, a)
+    up, down = stats.page_trend_test(a).pvalue, stats.page_trend_test(a[:, ::-1]).pvalue
+    assert found.estimate.p == pytest.approx(min(1, 2 * min(up, down)))
+    assert found.verdict == verdict == judge(Trend("falling"), a[:, ::-1], a).verdict
+
+
+def test_along_a_run_a_trend_is_judged_over_seeds(rng):
+    """Walks without a trend: within each the points go one way or the other, and Page's test is wrong far too often."""
+    walks = [np.cumsum(rows(rng, 0, seeds=5, places=6), axis=1) for _ in range(300)]
+    wrong = [sum(judge(Trend("rising", along), w, w).verdict != "inconclusive" for w in walks) / 300 for along in (False, True)]
+    assert wrong[0] > 0.05 + 5 * np.sqrt(0.05 * 0.95 / 300) > wrong[1]
+
+
+def test_the_interval_of_a_trend_stays_within_its_bounds_and_covers(rng):
+    """The mean rank correlation of very many rows lies in more of these intervals than in those of the percentile bootstrap."""
+    truth = np.mean([stats.spearmanr(range(5), row).statistic for row in rows(rng, 0.5, seeds=4000)])
+    hits = {"t": 0, "bootstrap": 0}
+    for _ in range(200):
+        a = rows(rng, 0.5, seeds=5)
+        e = judge(Trend("rising", along_a_run=True), a, a).estimate
+        each = [stats.spearmanr(range(5), row).statistic for row in a]
+        drawn = np.mean(rng.choice(each, size=(500, 5)), axis=1)
+        assert -1 <= e.low <= e.high <= 1
+        hits["t"] += e.holds(truth)
+        hits["bootstrap"] += np.quantile(drawn, 0.025) <= truth <= np.quantile(drawn, 0.975)
+    assert hits["t"] > hits["bootstrap"]
+    assert hits["t"] > 0.85 * 200
+
+
+def test_a_trend_of_two_places_is_none():
+    a = np.tile([1.0, 2.0], (6, 1))
+    assert judge(Trend("rising"), a, a).verdict == "inconclusive"
+
+
+def test_an_interval_without_width_is_said_to_be_one():
+    a = np.tile(np.arange(6.0), (5, 1))
+    found = judge(Trend("rising"), a, a)
+    assert (found.verdict, found.estimate.low, found.estimate.high) == ("replicated", 1, 1)
+    assert found.reason == "all 5 values are the same, so that the interval has no width"
+
+
+@pytest.mark.parametrize("rule", [Difference("below"), Ratio(2)])
+def test_the_unpaired_interval_is_welchs(rng, rule):
+    a, b = np.exp(rng.normal(1, 0.5, size=7)), np.exp(rng.normal(size=7))
+    of = (np.log(a), np.log(b)) if rule == Ratio(2) else (a, b)
+    found = judge(rule, a, b)
+    expected = stats.ttest_ind(*of, equal_var=False).confidence_interval(0.95)
+    ends = np.log([found.unpaired.low, found.unpaired.high]) if rule == Ratio(2) else (found.unpaired.low, found.unpaired.high)
+    assert tuple(ends) == pytest.approx((expected.low, expected.high))
+    assert found.unpaired.effect == pytest.approx(found.estimate.effect)
+    assert found.correlation == pytest.approx(stats.pearsonr(a, b).statistic)
+
+
+def test_what_does_not_vary_on_one_side_has_no_unpaired_interval(rng):
+    found = judge(Difference("below"), rng.normal(size=6), np.zeros(6))
+    assert (found.unpaired, found.correlation) == (None, None)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_an_interval_within_the_region_of_a_rule_replicates_it(rule):
+    low, high = (np.clip(v, -50, 50) for v in rule.region)
+    inside = between(low + 0.01 * (high - low), high - 0.01 * (high - low))
+    assert rule.verdict(inside) == "replicated"
+    if not isinstance(rule, Trend):  # a rank correlation does not lie beyond -1 or 1
+        assert rule.verdict(between(low - 2, low - 1) if low > -50 else between(high + 1, high + 2)) == "contradicted"
 
 
 @pytest.mark.parametrize(
@@ -157,8 +244,8 @@ def test_a_trend_is_of_the_first_sequence(rng):
         (Difference("above", 2), "A - B > 2"),
         (Equivalence(1.5), "|A - B| < 1.5"),
         (Ratio(10), "A / B >= 10"),
-        (Trend("falling"), "rank correlation < 0"),
-        (Trend("rising"), "rank correlation > 0"),
+        (Trend("falling"), "rank correlation < 0 (Page's L)"),
+        (Trend("rising", along_a_run=True), "rank correlation > 0 (t)"),
     ],
 )
 def test_a_rule_says_what_it_asks(rule, text):
@@ -168,9 +255,10 @@ def test_a_rule_says_what_it_asks(rule, text):
 # ---------------------------------------------------------------- findings
 
 
-def pairs(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs that differ by about 20, with ratio above 10."""
-    return 22 + 0.1 * np.arange(n), np.full(n, 2.0)
+def pairs(n: int, rule=None) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs that differ by about 20, with ratio above 10; rows of three that rise for a trend."""
+    a, b = 22 + 0.1 * np.arange(n), np.full(n, 2.0)
+    return (np.column_stack([a, 2 * a, 3 * a]),) * 2 if isinstance(rule, Trend) else (a, b)
 
 
 def test_a_clear_effect_has_its_verdict_without_a_reason():
@@ -181,10 +269,10 @@ def test_a_clear_effect_has_its_verdict_without_a_reason():
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_too_few_pairs_give_an_estimate_but_no_verdict(rule):
     for n in range(1, MIN_SEEDS):
-        finding = judge(rule, *pairs(n))
+        finding = judge(rule, *pairs(n, rule))
         assert finding.verdict == "not run" and finding.estimate.n == n
         assert f"n is {n}" in finding.reason and str(MIN_SEEDS) in finding.reason
-    assert judge(rule, *pairs(MIN_SEEDS)).verdict != "not run"
+    assert judge(rule, *pairs(MIN_SEEDS, rule)).verdict != "not run"
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
@@ -247,8 +335,13 @@ def test_sequences_of_different_lengths_are_refused():
         ("NNN", 1, "not run"),
         ("C", 1, "contradicted"),
         ("", 1, "not run"),
+        ("RA", 1, "replicated"),
+        ("RCA", 3, "contradicted"),  # what is not asked does not count, nor can it be needed
+        ("RRA", 3, "replicated"),
+        ("RC", None, "contradicted"),
+        ("A", None, "not run"),
     ],
 )
 def test_a_claim_holds_with_enough_settings_and_falls_with_too_few_left(verdicts, needed, expected):
-    names = {"R": "replicated", "C": "contradicted", "I": "inconclusive", "N": "not run"}
+    names = {"R": "replicated", "C": "contradicted", "I": "inconclusive", "N": "not run", "A": "not asked"}
     assert combine([Finding(names[v], None) for v in verdicts], needed) == expected

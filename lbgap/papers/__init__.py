@@ -18,7 +18,9 @@ def from_module(module: ModuleType) -> Paper:
     path = Path(module.__file__)
     home = path.parent if path.name == "__init__.py" else path.with_suffix("")
     facts = yaml.safe_load(home.with_suffix(".yaml").read_text())
-    return Paper(home.name, facts, module.PaperSettings, module.study, module.PROFILES)
+    history = home / "history.yaml"
+    rules = yaml.safe_load(history.read_text()) if history.exists() else {}
+    return Paper(home.name, facts, module.PaperSettings, module.study, module.PROFILES, rules)
 
 
 @lru_cache

@@ -10,7 +10,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -21,6 +21,10 @@ from lbgap.stats import Rule
 from lbgap.values import Frozen
 
 Profile = Literal["quick", "cpu", "paper"]
+# How a rule tests its claim: with the paper's own network, data and settings, to the extent that it states them; with the same
+# protocol on less data, a smaller network or fewer epochs; or in a way that a constant or reading decides which it leaves open.
+Scope = Literal["paper", "reduced", "reading"]
+SCOPES: tuple[Scope, ...] = ("paper", "reduced", "reading")
 
 
 Jobs = tuple[tuple[Job, ...], ...]  # for each seed, the jobs whose records are read together
@@ -63,7 +67,7 @@ def combined(f: Callable[..., float], *quantities: Quantity) -> Quantity:
 
     def read(*results: dict) -> float:
         rest = iter(results)
-        return float(f(*(q.value(*itertools.islice(rest, len(q.jobs[0]))) for q in quantities)))
+        return f(*(q.value(*itertools.islice(rest, len(q.jobs[0]))) for q in quantities))
 
     return Quantity(side_by_side(*(q.jobs for q in quantities)), read, reads_diverged=True)
 
@@ -167,17 +171,47 @@ def network_of(label: str) -> str:
 
 @dataclass(frozen=True)
 class Setting:
-    """A rule on one setting of a claim; the label begins with the network's name, up to a colon or comma."""
+    """A rule on one setting of a claim; the label begins with the network's name, up to a colon or comma.
+
+    Attributes:
+        scope: how the rule tests the claim.
+        where: in words, what was run.
+        central: whether this is the effect that a reader of the claim should see.
+        published: the effect that the paper reports, on the rule's own scale, or the range that it names.
+        unit: of the effect, where it is neither a ratio nor a rank correlation.
+        reading: the name of a second reading of a rule, which stands beside the claim's verdict and does not enter it.
+        given: a setting without whose effect the rule asks nothing; it is asked where that one is replicated.
+        unasked: why the effect is shown and not judged.
+    """
 
     label: str
     rule: Rule
     a: Quantity
     b: Quantity | None = None
+    scope: Scope = "reduced"
+    where: str = ""
+    central: bool = False
+    published: float | tuple[float, float] | None = None
+    unit: str = "points"
+    reading: str = ""
+    given: "Setting | None" = None
+    unasked: str = ""
 
     @property
     def network(self) -> str:
         """The network that the setting is about."""
         return network_of(self.label)
+
+    @property
+    def text(self) -> str:
+        """The label without the network, and the rule: what the setting has in common with those of other networks."""
+        where = f", where there is: {self.given.text}" if self.given else ""
+        return f"{self.label.removeprefix(self.network).lstrip(':, ')}: {self.rule}{where}"
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """What the setting reads."""
+        return tuple(q for q in (self.a, self.b) if q) + (self.given.quantities if self.given else ())
 
 
 @dataclass(frozen=True)
@@ -255,7 +289,7 @@ class Study:
         for figure in self.figures:
             yield figure.name, [s.jobs for s in figure.series]
         for claim in (*self.claims, *self.questions):
-            yield claim.id, [q.jobs for s in claim.settings for q in (s.a, s.b) if q]
+            yield claim.id, [q.jobs for s in claim.settings for q in s.quantities]
         if self.reference:
             yield "reference", [(self.reference,)]
 
@@ -330,13 +364,18 @@ def _parsed(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Paper:
-    """A paper: its facts (YAML), what may be set, and its studies."""
+    """A paper: its facts (YAML), what may be set, its studies, and when the rules of its claims were fixed or changed.
+
+    ``history`` has the entries of each claim, oldest first: ``date``, ``rules`` (see :attr:`Setting.text`), ``why``, and
+    what it ``moved`` of a verdict. It is ``history.yaml`` in the paper's package.
+    """
 
     name: str
     facts: dict[str, Any]
     settings: type[Settings]
     study: Callable[[Settings], Study]
     profiles: tuple[Profile, ...]
+    history: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
 
 
 def dig(path: str) -> Callable[..., float]:

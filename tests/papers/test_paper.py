@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import digits_run
 
-from lbgap import papers
+from lbgap import papers, verdicts
 from lbgap.papers.paper import (
     Axis,
     Cell,
@@ -343,3 +343,31 @@ def test_questions_beyond_the_paper_are_judged_by_rules_of_their_own(name):
     for question in study.questions:
         assert question.settings and question.id not in of.facts["claims"]
         assert {job for s in question.settings for q in (s.a, s.b) if q for jobs in q.jobs for job in jobs} <= set(study.jobs())
+
+
+# ---------------------------------------------------------------- rules and their history
+
+
+@pytest.mark.parametrize("name", [name for name, of in papers.papers().items() if of.history])
+def test_the_history_ends_in_the_rules_in_force(name):
+    """After a change of a rule, ``python tools/history.py`` adds the entry."""
+    history, rules = papers.get(name).history, verdicts.rules_in_force(name)
+    facts = papers.get(name).facts
+    assert list(history) == list(rules) == [*facts["claims"], *facts["questions"]]
+    assert {claim: entries[-1]["rules"] if entries else [] for claim, entries in history.items()} == rules
+    for entries in history.values():
+        dates = [entry["date"] for entry in entries]
+        assert dates == sorted(dates)
+        assert all(entry["why"] and entry["moved"] for entry in entries)
+
+
+@pytest.mark.parametrize("name", papers.names())
+def test_every_claim_names_its_central_effect_and_every_second_reading_has_a_first(name):
+    for profile in ("cpu", "paper"):
+        study = papers.get(name).study(papers.settings(name, profile=profile))
+        for claim in (*study.claims, *study.questions):
+            assert any(s.central for s in claim.settings), claim.id
+            first = {(s.label, s.rule) for s in claim.settings if not s.reading}
+            for s in claim.settings:
+                assert not s.reading or (s.label.replace(f", {s.reading}", ""), s.rule) in first
+                assert s.where

@@ -57,7 +57,7 @@ def questions_on(setups: Setups) -> tuple[Claim, ...]:
 def _on_images(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
     # if the images were what helps, the small batch on as many of them would be ahead of the large one
     longer, adapted = accuracy((as_many_images(s), "SB")), accuracy(column(s, "+RA"))
-    yield "Q1", Setting(f"{n}: +RA - SB on as many images", Difference("above", -MARGIN), adapted, longer)
+    yield "Q1", s.setting(f"{n}: +RA - SB on as many images", Difference("above", -MARGIN), adapted, longer, central=True)
 
 
 def _on_momentum(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
@@ -69,4 +69,4 @@ def _on_momentum(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
         ("+RA - SB", Difference("above", -MARGIN), ra, sb),
         ("+RA - +GBN", Difference("above"), ra, gbn),
     ):
-        yield "Q2", Setting(f"{n}, momentum 0.9: {label}", rule, a, b)
+        yield "Q2", s.setting(f"{n}, momentum 0.9: {label}", rule, a, b, central=label == "+GBN - +LR")

@@ -56,7 +56,7 @@ def setups_of(settings: PaperSettings) -> Setups:
             ),
         },
         "paper": lambda: {
-            n: _setup(n, DataSpec(name=d, augment="hoffer"), 128, 64 if "8192" in n else 32, bf16=False)
+            n: _setup(n, DataSpec(name=d, augment="hoffer"), 128, 64 if "8192" in n else 32, bf16=False).changed(own=True)
             for n, d in DATA.items()
         },
     }[settings.profile]()
@@ -72,6 +72,7 @@ def setups_of(settings: PaperSettings) -> Setups:
             # the later rates keep their ratio to the first
             regime=_scaled(s.regime, rate["learning_rate"] / s.optimizer.learning_rate, settings.epochs, s.epochs),
             optimizer=s.optimizer.model_copy(update=rate),
+            own=s.own and not settings.own,
         )
     return {n: s.changed(ghosts=settings.ghost_batch_size or s.small) for n, s in chosen.items()}
 

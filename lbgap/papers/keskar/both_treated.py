@@ -31,8 +31,10 @@ def rules(setup: Setup) -> Iterator[tuple[str, Setting]]:
     """Q3: there is a gap, and each treatment leaves one that is smaller."""
     of = _treatments(setup)
     plain = of.pop("plain")
-    yield "Q3", Setting("F1, plain: test accuracy, LB - SB", Difference("below"), plain.accuracy("LB"), plain.accuracy("SB"))
+    gap = plain.setting("F1, plain: test accuracy, LB - SB", Difference("below"), plain.accuracy("LB"), plain.accuracy("SB"))
+    yield "Q3", gap
     before = difference(plain.accuracy("LB"), plain.accuracy("SB"))
     for kind, s in of.items():
         after = difference(s.accuracy("LB"), s.accuracy("SB"))
-        yield "Q3", Setting(f"F1, {kind}: LB - SB, treated - plain", Difference("above"), after, before)
+        label = f"F1, {kind}: LB - SB, treated - plain"
+        yield "Q3", s.setting(label, Difference("above"), after, before, central=True, scope="reading")

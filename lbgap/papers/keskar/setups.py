@@ -50,6 +50,7 @@ def setups_of(settings: PaperSettings) -> Setups:
     """The networks of a profile, with a re-runner's own settings laid over them."""
     full = {n: _setup(n, DataSpec(name=d), 256, math.ceil(lookup(d).n_train / 10), 100) for n, d in DATA.items()}
     full["F1"] = full["F1"].fixing(data_seed=F1_ORDER)
+    full = {n: s.changed(own=True) for n, s in full.items()}
     setups = {
         "quick": lambda: {
             "F1": _setup("F1", DataSpec(name="digits"), 16, 375, 40).changed(options={"width": 128}, evaluate_every=4, seeds=3)
@@ -69,6 +70,7 @@ def setups_of(settings: PaperSettings) -> Setups:
             epochs=settings.epochs,
             seeds=settings.seeds,
             optimizer=s.optimizer.model_copy(update=rate),
+            own=s.own and not settings.own,
         )
         for n, s in named(setups, settings).items()
     }

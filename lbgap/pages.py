@@ -4,10 +4,11 @@ import html
 import json
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import HTML, display
 
-from lbgap import badges, cost, papers, paths, render, report, verdicts
+from lbgap import badges, cost, papers, paths, plots, render, report, verdicts
 from lbgap.records import Store
 
 
@@ -16,6 +17,14 @@ def front_page(paper: str | None = None) -> None:
     store = Store()
     judged = [(name, j) for name in papers.names(paper) for j in verdicts.committed_verdicts(name, store)]
     display(HTML(render.scroll(badges.verdict_table(judged, paper_column=True))))
+
+
+def forest(paper: str | None = None) -> None:
+    """Every claim's effects beside the published ones, of one paper or of all; nothing where nothing is recorded."""
+    effects = verdicts.effects(papers.names(paper), Store())
+    if effects["effect"].notna().any():
+        plots.forest(effects)
+        plt.show()
 
 
 def status_page(paper: str | None = None) -> None:

@@ -8,7 +8,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 
 from lbgap.papers.paper import Axis, Figure
-from lbgap.plots import FIXED, MARKERS, PALETTE, draw
+from lbgap.plots import FIXED, MARKERS, PALETTE, draw, forest
 
 
 @pytest.fixture(autouse=True)
@@ -162,3 +162,37 @@ def test_figures_are_opaque_and_white():
     """A dark page shows them on their own ground."""
     canvas = draw(figure(LEFT), frame(*TWO_SEEDS))
     assert to_hex(canvas.get_facecolor(), keep_alpha=True) == "#ffffffff"
+
+
+# ---------------------------------------------------------------- the forest of claims
+
+
+def claim(id: str, effect: float, **fields) -> dict:
+    """One line of a frame of effects, half wide and without a published effect."""
+    numbers = {"effect": effect, "low": effect - 0.5, "high": effect + 0.5, "holds_from": 0.0, "holds_to": np.inf}
+    what = {"paper": "toy", "id": id, "setting": "F1: a gap", "network": "F1", "scope": "reduced", "scale": "points"}
+    return what | numbers | {"published_low": np.nan, "published_high": np.nan, "verdict": "inconclusive"} | fields
+
+
+def test_a_forest_has_a_panel_a_scale_a_row_a_claim_and_fills_the_papers_own_marks():
+    lines = [
+        claim("K1", 1.0, scope="paper", verdict="replicated", published_low=3.0, published_high=4.0),
+        claim("K1", -1.0, network="C1", setting="C1: a gap"),
+        claim("K2", 0.5),
+        claim("K4", 20.0, scale="ratio", setting="F1: LB / SB"),
+        claim("K9", np.nan, scale=np.nan, setting=np.nan),
+    ]
+    canvas = forest(pd.DataFrame(lines))
+    points, ratio = canvas.axes
+    assert [ax.get_title(loc="left") for ax in canvas.axes] == ["points of accuracy", "ratio"]
+    assert [t.get_text() for t in points.get_yticklabels()] == ["K1  a gap", "K2  a gap"]
+    assert ratio.get_xscale() == "log"
+    marks = [line for line in points.lines if line.get_marker() == "o"]
+    assert [line.get_xdata()[0] for line in marks] == [1.0, -1.0, 0.5]
+    assert [line.get_markerfacecolor() == "white" for line in marks] == [False, True, True]
+    assert [tuple(line.get_xdata()) for line in points.lines if line.get_marker() == "|"] == [(3.0, 4.0)]
+
+
+def test_a_forest_without_effects_is_refused():
+    with pytest.raises(ValueError, match="^effects is empty; accepted is at least one claim with an effect$"):
+        forest(pd.DataFrame([claim("K1", np.nan)]))

@@ -53,7 +53,8 @@ def badges(judged: Judged) -> str:
     lines = []
     for scope, verdict in judged.scopes.items():
         on = networks(judged, scope)
-        names = ", ".join(n if v == verdict else f"{n} {word(v, scope)}" for n, v in on.items())
+        alike = ", ".join(n for n, v in on.items() if v == verdict)
+        names = "; ".join(filter(None, [alike, *(f"{n} {word(v, scope)}" for n, v in on.items() if v != verdict)]))
         lines.append(f"{badge(verdict, scope)}<br><small>{SCOPE_WORDS[scope]}: {html.escape(names)}</small>")
     for setting, finding in judged.second_readings:
         name = setting.label.replace(f", {setting.reading}", "").split(":")[0]
@@ -70,9 +71,15 @@ def counts(judged: Iterable[Judged]) -> str:
         ("reduced or under our readings", ("reduced", "reading")),
     ):
         found = [word(j.scopes[s], s) for j in judged for s in scopes if s in j.scopes]
-        order = ("replicated", "holds here", "contradicted", "does not hold here", "inconclusive", "not run")
+        many = {
+            "replicated": "replicated",
+            "holds here": "hold",
+            "contradicted": "contradicted",
+            "does not hold here": "do not hold",
+        }
+        many |= {"inconclusive": "inconclusive", "not run": "not run"}
         if found:
-            parts.append(f"{title}: " + ", ".join(f"{found.count(w)} {w}" for w in order if w in found))
+            parts.append(f"{title}: " + ", ".join(f"{found.count(w)} {words}" for w, words in many.items() if w in found))
     return "; ".join(parts)
 
 
@@ -121,7 +128,7 @@ def verdict_table(judged: list[tuple[str, Judged]], paper_column: bool = False) 
         lines.append(
             f"<tr>{f'<td>{html.escape(paper)}</td>' if paper_column else ''}<th>{j.claim.id}</th>"
             f"<td class='text'>{html.escape(j.claim.text)}{why}</td><td class='badges'>{badges(j)}</td>"
-            f"<td>{central(j)}{where}</td><td>{published(setting, finding) if setting else '–'}</td>"
+            f"<td class='effect'>{central(j)}{where}</td><td>{published(setting, finding) if setting else '–'}</td>"
             f"<td>{n}{f'<br><small>{j.profile}</small>' if n else ''}</td></tr>"
         )
     head = _head(*(["paper"] if paper_column else []), "", "claim", "verdict", "effect [95%]", "published: inside it?", "n")
@@ -135,7 +142,7 @@ def settings_table(judged: list[Judged], verdicts: bool = True) -> str:
         where = f"<br><small>{html.escape(s.where)}</small>" if s.where else ""
         why = f"<br><small>{html.escape(f.reason)}</small>" if f.reason else ""
         verdict = f"<td>{badge(f.verdict, s.scope)}<br><small>{SCOPE_WORDS[s.scope]}</small></td>" if verdicts else ""
-        numbers = f"<td>{effect(s.rule, f.estimate)}</td><td>{_unpaired(s.rule, f, verdicts)}</td>"
+        numbers = f"<td class='effect'>{effect(s.rule, f.estimate)}</td><td>{_unpaired(s.rule, f, verdicts)}</td>"
         reported = f"<td>{published(s, f)}</td>" if verdicts else ""
         return (
             f"<tr><th>{j.claim.id}</th><td class='text'>{html.escape(s.label)}{where}{why}</td>"
@@ -176,8 +183,10 @@ def history_details(rows: list[dict]) -> str:
     lines = []
     for row in rows:
         rules = "<br>".join(html.escape(rule) for rule in row["rules"])
+        begun = f"<br><small>begun {row['begun']:%Y-%m-%d %H:%M}</small>" if row["begun"] else ""
         lines.append(
-            f"<tr><th>{row['id']}</th><td>{row['date']:%Y-%m-%d %H:%M}</td><td class='text'>{rules}</td><td>{row['when']}</td>"
+            f"<tr><th>{row['id']}</th><td>{row['date']:%Y-%m-%d %H:%M}</td><td class='text'>{rules}</td>"
+            f"<td class='effect'>{row['when']}{begun}</td>"
             f"<td class='text'>{html.escape(row['why'])}</td><td>{html.escape(row['moved'])}</td></tr>"
         )
     head = _head("", "fixed or changed", "rule", "against its records", "why", "moved a verdict?")

@@ -190,9 +190,10 @@ def rules_in_force(paper: str) -> dict[str, list[str]]:
 
 
 def history(paper: str, store: Store) -> list[dict]:
-    """The history of a paper's rules, a row an entry: id, date, rules, why, moved, and ``when``: before or after its records.
+    """The history of a paper's rules, a row an entry: id, date, rules, why, moved; ``begun``, when the claim's first run was,
+    and ``when``, whether the entry came before or after it.
 
-    What a claim's first runs are, and when they were begun and recorded, is read from the records of the rules in force.
+    First runs are those of the rules in force, and what is said of them is read from their records.
     """
     jobs: dict[str, set[Job]] = {}
     for study in committed_studies(paper):
@@ -205,21 +206,16 @@ def history(paper: str, store: Store) -> list[dict]:
         spans = [(datetime.fromisoformat(r.provenance["begun"]), r.provenance["seconds"]) for r in records]
         begun = min((start for start, _ in spans), default=None)
         ended = min((start + timedelta(seconds=seconds) for start, seconds in spans), default=None)
-        rows += [{"id": claim, **entry, "when": _against_runs(entry["date"], begun, ended)} for entry in entries]
+        rows += [{"id": claim, **e, "begun": begun, "when": _against_runs(e["date"], begun, ended)} for e in entries]
     return rows
 
 
 def _against_runs(date: datetime, begun: datetime | None, ended: datetime | None) -> str:
     if begun is None or ended is None:
         return "no records yet"
-    first = f"{begun:%Y-%m-%d %H:%M}"
     if date < begun:
-        return f"before its first run, begun {first}"
-    return (
-        f"after its first run was begun, {first}, before it was recorded"
-        if date < ended
-        else f"after its first record, begun {first}"
-    )
+        return "before its first run"
+    return "while its first run went on" if date < ended else "after its first record"
 
 
 # ---------------------------------------------------------------- as data

@@ -43,6 +43,25 @@ print(json.dumps({name: rules_in_force(name) for name in papers.papers()}))
 """
 
 
+HEAD = """\
+# When each rule was fixed or changed; made from the commits by tools/history.py, the words on why and what it moved by hand.
+# Entries that changed words alone are left out; "judged today": the rule before, on the records that are there now.
+"""
+
+
+class Plain(yaml.SafeDumper):
+    """YAML in which every entry stands for itself."""
+
+    def ignore_aliases(self, data) -> bool:
+        """No references from one entry to another."""
+        return True
+
+
+def text(history: dict) -> str:
+    """A history as it stands in its file."""
+    return HEAD + yaml.dump(history, Dumper=Plain, sort_keys=False, allow_unicode=True, width=120)
+
+
 def git(*arguments: str) -> str:
     """What git answers."""
     return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout
@@ -84,7 +103,7 @@ def main() -> None:
             histories[name] = extended(dict(paper.history), rules_in_force(name), now, "")
     for name, history in histories.items():
         path = ROOT / "lbgap" / "papers" / name / "history.yaml"
-        path.write_text(yaml.safe_dump(history, sort_keys=False, allow_unicode=True, width=120))
+        path.write_text(text(history))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from lbgap.stats import Difference, Equivalence, Ratio, Rule, Trend
 
 NOTES = {
     "K1": "small batch and large batch had the same rate and as many epochs, so that the large one made fewer updates",
-    "K2": "the epoch is the one that is best on the other seeds' test curves; the small batch's curve comes down as far "
+    "K2": "the epoch is the one that is best on the other seeds' test curves; the small batch's curve comes down about as far "
     "on C1 and C3",
     "K3": "the factor on the line is large because the loss hardly changes around SB there; the curve says more",
     "K4": "direction and lower end, a factor of ten, are tested; on F1 the magnitude lies above the published one",
@@ -125,9 +125,9 @@ def _on_treatments(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
     c, rule = conserve(s), Difference("above")
     fields = _published(rule, n, ("table7", "test_LB"), ("table2", "test_LB"))
     label = f"{n}: test accuracy, conservative - plain LB"
-    yield "K12", s.setting(label, rule, c.accuracy("LB"), s.accuracy("LB"), central=True, **fields)
+    yield "K12", s.setting(label, rule, c.accuracy("LB"), s.accuracy("LB"), **fields)
     # "but not LB sharpness": at least half of it is left; published: 0.68 (C2) to 3.0 (F2)
-    fields = _published(Ratio(0.5), n, ("table7", "eps1e-3_LB"), ("table3", "eps1e-3_LB"))
+    fields = _published(Ratio(0.5), n, ("table7", "eps1e-3_LB"), ("table3", "eps1e-3_LB")) | {"central": True}
     yield "K12", s.setting(f"{n}: sharpness, conservative / plain LB", Ratio(0.5), c.sharp("LB"), s.sharp("LB"), **fields)
     why = "a proxy: not whether conservative training changes LB's sharpness"
     yield "K12", s.setting(f"{n}: sharpness, conservative LB / SB", Ratio(10), c.sharp("LB"), s.sharp("SB"), unasked=why)

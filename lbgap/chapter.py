@@ -16,6 +16,7 @@ from lbgap.jobs import Cache, default_device
 from lbgap.papers.paper import Figure, Study
 from lbgap.records import Store
 from lbgap.stats import Estimate
+from lbgap.verdicts import Judged
 
 COMMITTED = "committed"
 RUN_PARAMETERS = ("minutes", "workers")
@@ -71,7 +72,7 @@ class Chapter:
         self.profile = given.pop("profile", None) or COMMITTED
         given = {k: v for k, v in given.items() if v is not None}
         self.store, self.live_store = Store(), None
-        self._verdicts: list[verdicts.Judged] | None = None
+        self._verdicts: tuple[list[Judged], list[Judged]] | None = None
         self.study, self.own, self.demonstration = None, False, False
         if self.profile == COMMITTED:
             if given:
@@ -92,22 +93,30 @@ class Chapter:
 
     # ------------------------------------------------------------ committed records
 
-    def _judged(self) -> list[verdicts.Judged]:
-        """Every claim, judged once a page: prose asks for them again and again."""
+    def _judged(self) -> tuple[list[Judged], list[Judged]]:
+        """The paper's claims and our questions, judged once a page: prose asks for them again and again."""
         if self._verdicts is None:
-            self._verdicts = verdicts.committed_verdicts(self.paper.name, self.store)
+            judge = verdicts.committed_verdicts, verdicts.committed_questions
+            self._verdicts = tuple(committed(self.paper.name, self.store) for committed in judge)
         return self._verdicts
 
     def verdicts(self) -> None:
         """The verdicts of every claim by scope; folded away each of its settings, and the history of the rules."""
-        judged = self._judged()
-        table = render.scroll(badges.verdict_table([(self.paper.name, j) for j in judged]))
+        judged, _ = self._judged()
         rules = verdicts.history(self.paper.name, self.store)
-        display(HTML(table + badges.settings_details(judged) + (badges.history_details(rules) if rules else "")))
+        display(HTML(self._verdict_tables(judged) + (badges.history_details(rules) if rules else "")))
+
+    def questions(self) -> None:
+        """The same of what we ask beyond the paper, whose history stands with that of the claims."""
+        _, asked = self._judged()
+        display(HTML(self._verdict_tables(asked)))
+
+    def _verdict_tables(self, judged: list[Judged]) -> str:
+        return render.scroll(badges.verdict_table([(self.paper.name, j) for j in judged])) + badges.settings_details(judged)
 
     def box(self) -> None:
         """Verdicts counted, n, compute: the numbers of the summary box."""
-        judged = self._judged()
+        judged, _ = self._judged()
         jobs = {job for study in report.committed_studies(self.paper.name) for job in study.jobs()}
         records = [r for r in map(self.store.get, jobs) if r]
         hours = sum(r.provenance["seconds"] for r in records) / 3600
@@ -145,8 +154,8 @@ class Chapter:
         """Markdown with numbers from records.
 
         ``{table2:F1:test_LB}`` is a cell's mean and deviation, with ``:published`` behind it the paper's, with ``:interval`` a
-        difference's mean and 95% interval; ``{K1}`` is a verdict, ``{K1:F1}`` that of one network's settings,
-        ``{K1:effect}`` the central effect, ``{K1:effect:last}`` that of the one setting whose label has these words.
+        difference's mean and 95% interval; ``{K1}`` is the verdict of a claim or a question, ``{K1:F1}`` that of one network's
+        settings, ``{K1:effect}`` the central effect, ``{K1:effect:last}`` that of the one setting whose label has these words.
         ``{curves:F1, test accuracy:SB:100}`` is a figure's mean over seeds at that x. A role (``{cite:p}`` and a backtick) is
         left alone.
 
@@ -156,7 +165,7 @@ class Chapter:
         display(Markdown(re.sub(r"\{([^{}`]+)\}(?!`)", lambda match: self._number(match[1]), template)))
 
     def _number(self, name: str) -> str:
-        judged = {j.claim.id: j for j in self._judged()}
+        judged = {j.claim.id: j for of in self._judged() for j in of}
         claim, _, rest = name.partition(":")
         if claim in judged and rest in ("", "effect"):
             return badges.central(judged[claim]) if rest else f"**{badges.in_words(judged[claim])}**"

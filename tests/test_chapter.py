@@ -140,6 +140,10 @@ def test_a_committed_page_of_keskar_trains_nothing_and_says_so(results, untraine
     opened.verdicts()
     for claim in (f"K{i}" for i in range(1, 15)):
         assert re.search(rf"\b{claim}\b", shown[-1])
+    opened.questions()
+    assert re.search(r"\bQ1\b.*not run", shown[-1])
+    opened.prose("{Q2}")
+    assert shown[-1] == "**not run**"
     for table in ("table2", "table3", "table4", "table6", "table7", "ruler"):
         before = len(shown)
         opened.table(table)

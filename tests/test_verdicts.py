@@ -175,6 +175,7 @@ def test_verdict_rows_say_it_all_in_json(store):
     first, second, third = rows
     half = T_4 * math.sqrt(0.025 / 4 / 5)
     assert (first["verdict"], first["profile"], first["n"]) == ("replicated", "cpu", 5)
+    assert (first["scope"], first["scopes"], first["central"]) == ("reduced", {"reduced": "replicated"}, "a: LB - SB")
     assert first["effect"] == pytest.approx(-1)
     assert first["interval"] == pytest.approx([-1 - half, -1 + half], rel=1e-5)
     assert second["verdict"] == "not run"

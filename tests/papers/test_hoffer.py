@@ -347,3 +347,26 @@ def test_the_small_batch_on_as_many_images_makes_its_regimes_phases_as_many_time
         assert [(p.update, p.learning_rate) for p in longer.phases] == [(more * p.update, p.learning_rate) for p in once.phases]
         adapted = column_of(s, "+RA")[0].train("LB", 0)
         assert longer.updates * longer.batch_size == adapted.updates * adapted.batch_size
+
+
+def test_nothing_of_profile_cpu_is_the_papers_own_and_everything_of_profile_paper_but_the_readings():
+    for profile, own in (("cpu", "reduced"), ("paper", "paper")):
+        scopes = {c.id: {s.scope for s in c.settings} for c in study(profile).claims}
+        readings = {"H5", "H6"}
+        assert {claim for claim, of in scopes.items() if of == {"reading"}} == readings
+        assert all(of == {own} for claim, of in scopes.items() if claim not in readings)
+
+
+def test_a_step_stands_beside_the_published_one():
+    settings = {s.label: s for c in study("paper").claims for s in c.settings}
+    assert settings["F1: LB - SB"].published == pytest.approx(97.05 - 98.27)
+    assert settings["C1: +RA - SB"].published == pytest.approx(88.20 - 87.80)
+    assert settings["AlexNet 8192: +GBN - +LR"].published == pytest.approx(53.93 - 53.25)
+
+
+def test_networks_whose_published_step_is_too_small_to_tell_are_shown_and_not_asked():
+    (claim,) = [c for c in study("paper").claims if c.id == "H3"]
+    assert {s.network: s.unasked != "" for s in claim.settings} == {n: n in ("F1", "C3") for n in DATA}
+    rows = FACTS["tables"]["table1"]["rows"]
+    for s in claim.settings:
+        assert not s.unasked or f"{rows[s.network][3] - rows[s.network][2]:.2f} points" in s.unasked

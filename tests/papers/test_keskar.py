@@ -490,3 +490,57 @@ def test_every_seed_of_the_data_size_draws_images_and_batches_in_proportion():
         assert {run.batch_size for run in runs["LB"]} == {n / 10}
         assert all(abs(run.batch_size / n - 256 / 50_000) < 1e-4 for run in runs["SB"])
         assert {run.epochs for b in runs for run in runs[b]} == {100}
+
+
+# ---------------------------------------------------------------- scopes and published effects
+
+
+def settings_of(profile: str, claim: str, **own) -> dict:
+    """The settings of a claim by label."""
+    (found,) = [c for c in study(profile, **own).claims if c.id == claim]
+    return {s.label: s for s in found.settings}
+
+
+def test_what_is_run_as_in_the_paper_is_of_its_scope_and_what_a_choice_of_ours_decides_is_a_reading():
+    scopes = {c.id: {(s.network, s.scope) for s in c.settings if not s.reading} for c in study("cpu").claims}
+    networks = {("F1", "paper"), ("C1", "reduced"), ("C3", "reduced")}
+    assert all(scopes[claim] == networks for claim in ("K1", "K2", "K3", "K4", "K6", "K9"))
+    assert all(scopes[claim] == {("F1", "reduced")} for claim in ("K7", "K8", "K10")), (
+        "6,000 images, where the paper has F2, C1"
+    )
+    assert scopes["K5"] == {(n, "reading") for n in ("F1", "C1", "C3")}
+    assert (scopes["K11"], scopes["K12"]) == ({("C1", "reading")}, {("C1", "reduced")})
+    assert scopes["K13"] == scopes["K14"] == {("F1", "reading")}
+    whole = {
+        s.scope for c in study("paper").claims for s in c.settings if not s.reading and c.id not in ("K5", "K11", "K13", "K14")
+    }
+    assert whole == {"paper"}
+
+
+def test_a_rerunners_own_settings_are_not_the_papers():
+    assert {s.scope for s in settings_of("paper", "K1", epochs=3).values()} == {"reduced"}
+    assert {s.scope for s in settings_of("paper", "K1", seeds=2).values() if not s.reading} == {"paper"}
+
+
+@pytest.mark.parametrize(
+    ("claim", "label", "published"),
+    [
+        ("K1", "F1: test accuracy, LB - SB", 97.81 - 98.03),
+        ("K1", "C3: training accuracy, LB - SB", 99.88 - 99.56),
+        ("K4", "C1, epsilon 0.001: sharpness, LB / SB", 707.23 / 28.58),
+        ("K5", "F1, epsilon 0.0005: sharpness, LB / SB", 9.17 / 0.05),
+        ("K9", "C3: distance, SB / LB", (3, 10)),
+        ("K11", "C1: sharpness, augmented LB / plain SB", 231.77 / 28.58),
+        ("K12", "C1: test accuracy, conservative - plain LB", 78.41 - 77.26),
+        ("K12", "C1: sharpness, conservative / plain LB", 520.34 / 707.23),
+        ("K2", "F1: LB, best epoch - last", None),
+    ],
+)
+def test_the_published_effect_is_that_of_the_papers_tables(claim, label, published):
+    assert settings_of("cpu", claim)[label].published == (published if published is None else pytest.approx(published))
+
+
+def test_the_best_epoch_is_asked_against_the_small_batch_only_where_there_is_a_gap():
+    gaps, stops = settings_of("cpu", "K1"), settings_of("cpu", "K2")
+    for n in ("F1", "C1", "C3"):
+        assert stops[f"{n}: LB's best epoch - SB's last"].given.label == gaps[f"{n}: test accuracy, LB - SB"].label

@@ -105,6 +105,8 @@ def _seconds(job: Job) -> float:
 def _check(record: Record, store: Store, again: Store, cache: Cache, reference: bool, full: bool) -> Check:
     job, device, home = record.job, _device(record), _at_home(record)
     first, worst = [], 0.0
+    if device == "cpu":  # sums depend on it
+        torch.set_num_threads(record.provenance["threads"])
     for root in _roots(job):
         of = store.get(root).results["loss_at"]
         first = list(of) if home else ["1"]

@@ -77,7 +77,7 @@ def untrained(monkeypatch):
         ({"profile": 3}, "profile is 3; accepted are committed, quick, cpu, paper"),
         ({"profile": "quick", "seeds": -1}, "seeds is -1; accepted is greater than or equal to 1"),
         ({"profile": "quick", "seeds": "many"}, "seeds is 'many'; accepted is a valid integer"),
-        ({"profile": "cpu", "networks": '["F9"]'}, "networks contains 'F9'; accepted is 'F1', 'F2'"),
+        ({"profile": "cpu", "networks": '["F9"]'}, "networks contains 'F9'; profile cpu accepts F1, C1, C3"),
         ({"profile": "quick", "networks": ["C1"]}, "networks contains 'C1'; profile quick accepts F1"),
         (
             {"profile": "quick", "large_batch": 10**6},

@@ -129,6 +129,16 @@ def _warm(first: Record, cache: Cache) -> Record:
     return execute(digits_run(seed=1, start=first.job.at(1)), cache, "cpu")
 
 
+def test_a_job_is_repeated_with_the_threads_of_its_record(store, cache, long):
+    """Sums over more threads are taken in another order."""
+    record = store.put(execute(digits_run(batch_size=700, width=512, epochs=25), cache, "cpu"))
+    verify.torch.set_num_threads(2)
+    (check,) = checked(store)
+    assert verify.torch.get_num_threads() == record.provenance["threads"] == 1
+    assert (check.compared, check.verdict) == ("updates 1, 10, 50", "agrees")
+    assert check.difference < 5e-6, "the rounding of the record to six digits"
+
+
 # ---------------------------------------------------------------- elsewhere
 
 

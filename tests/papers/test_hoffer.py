@@ -327,7 +327,7 @@ def test_own_settings_reach_every_run():
         ({"ghost_batch_size": 100_000}, "ghost_batch_size is 100000; with a batch of"),
         ({"batch_ratio": 0}, "batch_ratio is 0; accepted is greater than or equal to 1"),
         ({"batch_ratio": 100_000}, "batch_size is "),
-        ({"networks": ["F9"]}, "networks contains 'F9'; accepted is 'F1'"),
+        ({"networks": ["F9"]}, "networks contains 'F9'; profile cpu accepts F1, C1"),
         ({"networks": ["VGG"]}, "networks contains 'VGG'; profile cpu accepts F1, C1"),
         ({"learning_rate": -1}, "learning_rate is -1; accepted is greater than 0"),
     ],

@@ -422,7 +422,7 @@ def test_fewer_networks_and_seeds_are_some_of_the_same_jobs():
 @pytest.mark.parametrize(
     ("profile", "settings", "sentence"),
     [
-        ("quick", {"networks": ["F9"]}, "networks contains 'F9'; profile cpu accepts F1, C1"),
+        ("quick", {"networks": ["F9"]}, "networks contains 'F9'; profile quick accepts F1"),
         ("quick", {"networks": ["C1"]}, "networks contains 'C1'; profile quick accepts F1"),
         ("cpu", {"networks": []}, "networks is []; accepted is at least 1 item"),
         ("cpu", {"networks": 3}, "networks is 3; accepted is a list"),

@@ -11,7 +11,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 unexport JUPYTER_PATH PYTHONPATH PYTHONHOME
 
-.PHONY: help env book test notebooks check clean distclean
+.PHONY: help env book test bench notebooks check clean distclean
 .DELETE_ON_ERROR:
 
 help:

@@ -51,6 +51,11 @@ def _of(job: Job) -> tuple[Train, tuple[int, int, int]]:
     return run, _per_example(run.model, run.data.name, tuple(sorted(run.options.items())))
 
 
+def of_an_update(run: Train) -> int:
+    """Floating-point operations of a plain forward and backward pass over one batch."""
+    return _of(run)[1][1] * run.batch_size
+
+
 def operations(job: Job) -> int:
     """Floating-point operations of one job, its parents not included."""
     run, (forward, both, _) = _of(job)

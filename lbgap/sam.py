@@ -34,16 +34,25 @@ def perturbation(
         raise ValueError(f"rho is {rho}; accepted is a number from 0")
     if norm not in NORMS:
         raise ValueError(f"norm is {norm!r}; accepted are {', '.join(NORMS)}")
-    scaled = [None if g is None else (g * w.abs() if adaptive else g) for w, g in zip(weights, gradients, strict=True)]
+    there = [i for i, g in enumerate(gradients) if g is not None]
+    if not there:
+        return list(gradients)
+    scaled = [gradients[i] for i in there]
+    sizes = torch._foreach_abs([weights[i] for i in there]) if adaptive else []
+    if adaptive:
+        scaled = torch._foreach_mul(scaled, sizes)
     if norm == "inf":
-        steps = [None if s is None else rho * s.sign() for s in scaled]
+        found = torch._foreach_mul(torch._foreach_sign(scaled), rho)
     else:
-        present = [s for s in scaled if s is not None]
-        length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(s) for s in present])) if present else 0.0
+        length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(scaled)))
         # where the gradient vanishes there is no steepest direction, and 0 / tiny is 0
-        factor = rho / length.clamp_min(torch.finfo(length.dtype).tiny) if present else 0.0
-        steps = [None if s is None else s * factor for s in scaled]
-    return [None if s is None else (s * w.abs() if adaptive else s) for w, s in zip(weights, steps, strict=True)]
+        found = torch._foreach_mul(scaled, rho / length.clamp_min(torch.finfo(length.dtype).tiny))
+    if adaptive:
+        found = torch._foreach_mul(found, sizes)
+    steps: list[Tensor | None] = [None] * len(weights)
+    for i, step in zip(there, found, strict=True):
+        steps[i] = step
+    return steps
 
 
 @contextmanager
@@ -67,12 +76,11 @@ def ascended(
     with torch.no_grad():
         steps = perturbation(weights, [p.grad for p in weights] if gradients is None else list(gradients), rho, norm, adaptive)
         origin = [p.detach().clone() for p in weights]
-        for p, step in zip(weights, steps, strict=True):
-            if step is not None:
-                p.add_(step)
+        moved = [i for i, step in enumerate(steps) if step is not None]
+        if moved:
+            torch._foreach_add_([weights[i] for i in moved], [steps[i] for i in moved])
     try:
         yield
     finally:
         with torch.no_grad():
-            for p, o in zip(weights, origin, strict=True):
-                p.copy_(o)
+            torch._foreach_copy_(weights, origin)

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
+import scipy  # its parts are loaded when they are used
 from numpy.typing import ArrayLike
-from scipy import stats
 
 MIN_SEEDS = 5
 Verdict = Literal["replicated", "contradicted", "inconclusive", "not run", "not asked"]
@@ -52,7 +52,7 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Estimate:
     n, mean = len(values), float(np.mean(values))
     if n < 2:
         return Estimate(mean, -np.inf, np.inf, n)
-    half = float(stats.t.ppf((1 + level) / 2, n - 1) * stats.sem(values))
+    half = float(scipy.stats.t.ppf((1 + level) / 2, n - 1) * scipy.stats.sem(values))
     return Estimate(mean, mean - half, mean + half, n)
 
 
@@ -64,7 +64,7 @@ def welch_interval(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Estimate 
     a, b = np.asarray(a, float), np.asarray(b, float)
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
-    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(level)
+    interval = scipy.stats.ttest_ind(a, b, equal_var=False).confidence_interval(level)
     return Estimate(float(a.mean() - b.mean()), float(interval.low), float(interval.high), min(len(a), len(b)))
 
 
@@ -73,7 +73,7 @@ def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
     x, y = np.asarray(x, float), np.asarray(y, float)
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return 0.0
-    return float(stats.spearmanr(x, y).statistic)
+    return float(scipy.stats.spearmanr(x, y).statistic)
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def page_p(rows: np.ndarray) -> float:
     if n < 2 or places < 3:
         return 1.0
     orders = range(1, places + 1), range(places, 0, -1)
-    return min(1.0, 2 * float(min(stats.page_trend_test(rows, predicted_ranks=order).pvalue for order in orders)))
+    return min(1.0, 2 * float(min(scipy.stats.page_trend_test(rows, predicted_ranks=order).pvalue for order in orders)))
 
 
 def _exponential(e: Estimate | None) -> Estimate | None:

@@ -12,8 +12,11 @@ def square_root_scaling(learning_rate: float, batch_size: int, reference: int) -
 
 
 def linear_scaling(learning_rate: float, batch_size: int, reference: int) -> float:
-    """learning_rate * batch_size / reference: one step of k batches for k steps of one (Goyal et al. 2017, section 2.1)."""
-    return learning_rate * batch_size / reference
+    """learning_rate * batch_size / reference: one step of k batches for k steps of one (Goyal et al. 2017, section 2.1).
+
+    Rounded to 12 digits, so that a run's key does not hang on the order of multiplication (0.1 * 3 is not 0.3).
+    """
+    return float(f"{learning_rate * batch_size / reference:.12g}")
 
 
 def regime(boundaries: Sequence[tuple[int, dict]], updates_per_epoch: int, factor: float = 1.0) -> tuple[Phase, ...]:

@@ -195,7 +195,8 @@ def test_a_cosine_falls_from_the_whole_rate_after_the_warmup_to_nothing():
 
 
 def test_linear_scaling_multiplies_by_the_ratio_of_batches():
-    assert schedule.linear_scaling(0.1, 8192, 256) == pytest.approx(3.2)
+    assert schedule.linear_scaling(0.1, 8192, 256) == 3.2
+    assert schedule.linear_scaling(0.1, 3, 1) == 0.3 != 0.1 * 3
 
 
 def test_a_schedule_says_itself_in_words():

@@ -77,11 +77,14 @@ def difference(a: Quantity, b: Quantity) -> Quantity:
     return combined(operator.sub, a, b)
 
 
-def best_on_the_others(choices: Sequence[Quantity]) -> Quantity:
+def best_on_the_others(choices: Sequence[Quantity], by: Sequence[Quantity] | None = None) -> Quantity:
     """Each seed's number under that choice whose mean over the other seeds is highest.
 
     To choose by the very number that is then reported would flatter whatever offers more choices. A choice under which
     one of the other seeds diverged is not made.
+
+    Args:
+        by: for each choice the quantity whose mean over the other seeds decides, where it is another one than is reported.
     """
 
     def chosen(*numbers: float) -> float:
@@ -90,7 +93,9 @@ def best_on_the_others(choices: Sequence[Quantity]) -> Quantity:
 
     # seed 0 beside all the others, seed 1 beside all the others, ...: the same seeds, each time one further
     turns = range(len(choices[0].jobs))
-    return combined(chosen, *(replace(q, jobs=q.jobs[turn:] + q.jobs[:turn]) for turn in turns for q in choices))
+    of = (q for turn in turns for q in (choices if turn == 0 or by is None else by))
+    places = (turn for turn in turns for _ in choices)
+    return combined(chosen, *(replace(q, jobs=q.jobs[turn:] + q.jobs[:turn]) for q, turn in zip(of, places, strict=True)))
 
 
 @dataclass(frozen=True)

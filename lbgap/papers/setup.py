@@ -189,7 +189,10 @@ class Setup:
         some = "" if self.data.size == lookup(self.data.name).n_train else f"{self.data.size:,} images of "
         rate = f"{self.optimizer.name} at {self.optimizer.learning_rate * self.factor:g}"
         precision = ", bfloat16" if self.fixed.get("precision") == "bfloat16" else ""
-        return f"{some}{DATA_NAMES[self.data.name]}, batch {self.small} / {self.large}, {self.epochs} epochs, {rate}{precision}"
+        budget = f"{self.epochs} epochs"
+        if self.adapted:
+            budget = f"{self.epochs * math.ceil(self.data.size / self.small):,} updates whatever the batch"
+        return f"{some}{DATA_NAMES[self.data.name]}, batch {self.small} / {self.large}, {budget}, {rate}{precision}"
 
 
 def named(setups: dict[str, Setup], settings: Settings) -> dict[str, Setup]:

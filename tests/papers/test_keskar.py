@@ -151,7 +151,7 @@ def test_subsets_are_named():
                     spec = job if isinstance(job, Train) else job.of[0].run
                     if spec.data.n_train:
                         assert f"{spec.data.n_train:,} images of" in cell.setting
-                    assert f"{spec.epochs} epochs" in cell.setting
+                    assert f"{spec.epochs} epochs" in cell.setting or f"{spec.updates:,} updates" in cell.setting
 
 
 # ---------------------------------------------------------------- protocol
@@ -485,10 +485,13 @@ def test_every_seed_of_the_data_size_draws_images_and_batches_in_proportion():
     """256 and 5,000 at 50,000 images; 100 epochs whatever the size."""
     for n in data_size.SIZES:
         runs = {b: [job for (job,) in data_size.at_size(n).runs(b)] for b in ("SB", "LB")}
-        assert [run.data.subset for run in runs["SB"]] == [run.data.subset for run in runs["LB"]] == [0, 1, 2, 3, 4]
-        assert {run.data.n_train for run in runs["SB"]} == {n}
+        drawn = [0] * 5 if n == data_size.FULL else [0, 1, 2, 3, 4]
+        assert [run.data.subset for run in runs["SB"]] == [run.data.subset for run in runs["LB"]] == drawn
+        assert {run.data.size for run in runs["SB"]} == {n}
         assert {run.batch_size for run in runs["LB"]} == {n / 10}
         assert all(abs(run.batch_size / n - 256 / 50_000) < 1e-4 for run in runs["SB"])
+        (sharp,) = data_size.sharp(data_size.at_size(n), "LB").jobs[0]
+        assert sharp.arguments.get("examples", n) == min(n, data_size.SAMPLE)
         assert {run.epochs for b in runs for run in runs[b]} == {100}
 
 

@@ -335,6 +335,23 @@ def test_tables_figures_and_claims_have_names_of_their_own(name):
         assert len(set(names)) == len(names)
 
 
+def test_the_best_may_be_chosen_by_another_quantity():
+    """Two choices, three seeds: by the validation numbers of the others, whatever the test numbers are."""
+    test = {"a": (1.0, 2.0, 3.0), "b": (10.0, 20.0, 30.0)}
+    validation = {"a": (5.0, 5.0, 0.0), "b": (0.0, 0.0, 7.0)}
+
+    def quantity(name, numbers):
+        jobs = tuple((digits_run(seed=seed, width=len(name) + ord(name[0])),) for seed in range(3))
+        return Quantity(jobs, lambda r, numbers=numbers: numbers[r["seed"]])
+
+    def results(q, seed):
+        return [{"seed": job.seed} for job in q.jobs[seed]]
+
+    best = best_on_the_others(*([quantity(c, of[c]) for c in ("a", "b")] for of in (test, validation)))
+    # others of seed 0: a has 2.5, b 3.5; of seed 1 the same; of seed 2: a has 5, b 0
+    assert [best.value(*results(best, seed)) for seed in range(3)] == [10.0, 20.0, 3.0]
+
+
 @pytest.mark.parametrize("name", ["keskar", "hoffer"])
 def test_questions_beyond_the_paper_are_judged_by_rules_of_their_own(name):
     of = papers.get(name)

@@ -13,7 +13,7 @@ Readings chosen, and fixed before any record was made:
   on sharpness, because on 6,000 images there is none.
 """
 
-from lbgap.papers.keskar import both_treated, data_size, figures, tables
+from lbgap.papers.keskar import both_treated, data_size, equal_updates, figures, fresh_seeds, subspace_scale, tables, tuned
 from lbgap.papers.keskar.claims import claims_on
 from lbgap.papers.keskar.setups import FACTS, PaperSettings, Setups, along_setups, setups_of, treated_setups
 from lbgap.papers.paper import Claim, Figure, Study, Table, claims
@@ -52,10 +52,12 @@ def _beyond(setups: Setups, along: Setups) -> tuple[tuple[Table, ...], tuple[Fig
     """What we ask beyond the paper, of the networks that are chosen."""
     shown, drawn, rules = [], [], []
     if "F1" in setups:
-        shown.append(both_treated.table(along["F1"]))
-        rules += both_treated.rules(along["F1"])
+        shown += [both_treated.table(along["F1"]), equal_updates.table(along["F1"])]
+        rules += [*both_treated.rules(along["F1"]), *equal_updates.rules(along["F1"]), *fresh_seeds.rules(along["F1"])]
     if "C1" in setups:
-        shown += [data_size.precision_table(setups), data_size.table()]
+        shown += [data_size.precision_table(setups), data_size.table(), tuned.table()]
         drawn.append(data_size.figure())
-        rules += [*data_size.precision_rules(setups), *data_size.rules()]
+        rules += [*data_size.precision_rules(setups), *data_size.rules(), *tuned.rules()]
+    shown.append(subspace_scale.table(setups))
+    rules += subspace_scale.rules(setups)
     return tuple(shown), tuple(drawn), claims(FACTS["questions"], rules)

@@ -93,19 +93,26 @@ def _on_solutions(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
     yield "K9", s.setting(label, Ratio(3), s.distance("SB"), s.distance("LB"), central=True, published=(3.0, 10.0))
 
 
-def _on_figures(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
+def trends(label: str, s: Setup, only: tuple[str, ...] = ("K7", "K8", "K10")) -> Iterator[tuple[str, Setting]]:
+    """The trends of Figs 4 to 6, on labels that begin with ``label``."""
     sizes, epochs = batch_sizes(s), epochs_shown(s)
     accuracies, sharpnesses = zip(*(warm_started(s, e) for e in epochs), strict=True)
-    large, small = ([Quantity(sharpness_after(s, b, e), dig("value")) for e in epochs] for b in ("LB", "SB"))
-    for claim, label, trend, central, quantities in (
+    large = [Quantity(sharpness_after(s, "LB", e), dig("value")) for e in epochs]
+    for claim, what, trend, central, quantities in (
         ("K7", "test accuracy against batch size", Trend("falling"), True, [s.accuracy(b) for b in sizes]),
         ("K7", "sharpness against batch size", Trend("rising"), False, [s.sharp(b) for b in sizes]),
         ("K8", "accuracy against SB epochs before", Trend("rising"), True, accuracies),
         ("K8", "sharpness against SB epochs before", Trend("falling"), False, sharpnesses),
         ("K10", "LB sharpness along training", Trend("rising", along_a_run=True), True, large),
     ):
-        row = combined(lambda *values: values, *quantities)
-        yield claim, s.setting(f"{n}: {label}", trend, row, central=central)
+        if claim in only:
+            row = combined(lambda *values: values, *quantities)
+            yield claim, s.setting(f"{label}: {what}", trend, row, central=central)
+
+
+def _on_figures(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
+    yield from trends(n, s)
+    large, small = ([Quantity(sharpness_after(s, b, e), dig("value")) for e in epochs_shown(s)] for b in ("LB", "SB"))
     last, first = (combined(sharpness_ratio, large[i], small[i]) for i in (-1, 0))
     yield "K10", s.setting(f"{n}: LB / SB, last epoch against first", Ratio(10), last, first)
 

@@ -1,0 +1,75 @@
+"""Sharp at equal updates? F1's large batch for as many updates as the small one makes, and both at equal training loss (Q4).
+
+At equal epochs the large batch makes a fraction of the updates, so that its minimum may be sharp because it is not reached yet.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from lbgap.papers.keskar.setups import BATCHES
+from lbgap.papers.paper import Cell, Quantity, Setting, Table, combined, dig, side_by_side
+from lbgap.papers.setup import Setup
+from lbgap.spec import Measure
+from lbgap.stats import Ratio
+
+EPOCHS = (50, 100, 200, 400, 800)  # of the large batch, beside its last one: where it is looked for SB's training loss
+
+
+def _solutions(s: Setup) -> dict[str, tuple[Setup, str]]:
+    return {b: (s, b) for b in BATCHES} | {"LB, as many updates": (s.changed(adapted=True), "LB")}
+
+
+def _measured(s: Setup, batch: str, kind: str, field: str) -> Quantity:
+    """A number of a measurement at the end of each run, with its defaults."""
+    return Quantity(s.each(lambda seed: Measure(kind=kind, of=(s.train(batch, seed).at(),))), dig(field))
+
+
+MEASURED = {
+    "eps1e-3": lambda s, b: s.sharp(b),
+    "largest eigenvalue": lambda s, b: _measured(s, b, "eigenvalues", "eigenvalue_1"),
+    "adaptive sharpness": lambda s, b: _measured(s, b, "adaptive_sharpness", "value"),
+}
+
+
+def at_the_loss_of_sb(s: Setup) -> Quantity:
+    """LB's sharpness where its training loss is the one that SB ends with: between two epochs, on logarithms.
+
+    Not a number where LB's losses do not reach so far.
+    """
+    longer = s.changed(adapted=True)
+    small = s.sharp("SB").jobs
+    along = [longer.each(lambda seed, e=e: longer.sharpness(longer.train("LB", seed), epoch=e)) for e in EPOCHS]
+
+    def read(of_small: dict, *of_large: dict) -> float:
+        losses, values = (np.log([r[k] for r in of_large]) for k in ("loss", "value"))
+        order, wanted = losses.argsort(), np.log(of_small["loss"])
+        inside = losses.min() <= wanted <= losses.max()
+        return float(np.exp(np.interp(wanted, losses[order], values[order]))) if inside else float("nan")
+
+    return Quantity(side_by_side(small, *along, longer.sharp("LB").jobs), read)
+
+
+def table(s: Setup) -> Table:
+    """Accuracy, loss and three measures of sharpness of SB, LB at equal epochs and LB at equal updates."""
+    cells = []
+    for row, (of, b) in _solutions(s).items():
+        columns = {"test": of.accuracy(b), "training loss": of.of_runs(b, dig("final.train.batch.loss"))}
+        columns |= {name: measured(of, b) for name, measured in MEASURED.items()}
+        if row != "SB":
+            columns["eps1e-3, / SB"] = combined(lambda large, small: large / small, of.sharp(b), s.sharp("SB"))
+        cells += [Cell(f"F1, {row}", column, None, quantity, of.words) for column, quantity in columns.items()]
+    equal = at_the_loss_of_sb(s)
+    cells.append(Cell("F1, LB at SB's training loss", "eps1e-3", None, equal, s.changed(adapted=True).words))
+    return Table("equal_updates", "F1 at equal epochs, updates and training loss", "percent; nats; measures", tuple(cells))
+
+
+def rules(s: Setup) -> Iterator[tuple[str, Setting]]:
+    """Q4: the large batch is sharper by two or more, by each measure, and at equal training loss too."""
+    longer = s.changed(adapted=True)
+    for name, measured in MEASURED.items():
+        label = f"F1, at equal updates: {name}, LB / SB"
+        central = name == "eps1e-3"
+        yield "Q4", longer.setting(label, Ratio(2), measured(longer, "LB"), measured(s, "SB"), central=central)
+    label = "F1, at equal training loss: eps1e-3, LB / SB"
+    yield "Q4", longer.setting(label, Ratio(2), at_the_loss_of_sb(s), s.sharp("SB"))

@@ -1,0 +1,69 @@
+"""The rate tuned at each batch size (Q6): the objection of Shallue et al. (2019) to every comparison at one rate for all.
+
+C1 on 2,500 images of each seed's own; rates are chosen on 2,500 others that belong to neither split, by the mean of the last
+five evaluations over the other seeds, and the test accuracy reported is the mean of the last five evaluations too.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from lbgap.papers.keskar.data_size import BF16
+from lbgap.papers.keskar.setups import ADAM, BATCHES
+from lbgap.papers.paper import Cell, Quantity, Setting, Table, best_on_the_others, difference
+from lbgap.papers.setup import Setup
+from lbgap.spec import DataSpec
+from lbgap.stats import Difference
+
+RATES = (2.5e-4, 1e-3, 4e-3)
+LAST = 5  # evaluations
+SETUP = Setup(
+    "keskar.C1",
+    DataSpec(name="cifar10", n_train=2500, n_validation=2500),
+    13,
+    250,
+    60,
+    ADAM,
+    seeds=8,
+    own_subset=True,
+    evaluate_every=5,
+    fixed=BF16,
+)
+
+
+def at_rate(rate: float) -> Setup:
+    """The setup at another rate of Adam."""
+    return SETUP.changed(optimizer=ADAM.model_copy(update={"learning_rate": rate}))
+
+
+def late(s: Setup, batch: str, split: str) -> Quantity:
+    """Accuracy on a split, percent: the mean of the last evaluations."""
+    return s.of_runs(batch, lambda r: float(np.mean(r["curve"][f"{split}_accuracy"][-LAST:])))
+
+
+def tuned(batch: str) -> Quantity:
+    """Test accuracy at the rate that is best on the held-out images of the other seeds."""
+    of = {split: [late(at_rate(rate), batch, split) for rate in RATES] for split in ("test", "validation")}
+    return best_on_the_others(of["test"], by=of["validation"])
+
+
+def table() -> Table:
+    """Held-out and test accuracy of both batches at each rate, and at the chosen one."""
+    cells = []
+    for rate in RATES:
+        s = at_rate(rate)
+        columns = {f"{split}_{b}": late(s, b, split) for split in ("validation", "test") for b in BATCHES}
+        columns["test, LB - SB"] = difference(columns["test_LB"], columns["test_SB"])
+        cells += [Cell(f"C1, Adam at {rate:g}", column, None, quantity, s.words) for column, quantity in columns.items()]
+    columns = {f"test_{b}": tuned(b) for b in BATCHES}
+    columns["test, LB - SB"] = difference(columns["test_LB"], columns["test_SB"])
+    cells += [Cell("C1, the best on held-out images", column, None, q, SETUP.words) for column, q in columns.items()]
+    return Table("tuned", "C1 with the rate tuned at each batch size", "percent; points", tuple(cells))
+
+
+def rules() -> Iterator[tuple[str, Setting]]:
+    """Q6: K1's rule at tuned rates, beside the one rate for all."""
+    lower = Difference("below")
+    yield "Q6", SETUP.setting("C1, rates tuned: test accuracy, LB - SB", lower, tuned("LB"), tuned("SB"), central=True)
+    one = (late(SETUP, b, "test") for b in ("LB", "SB"))
+    yield "Q6", SETUP.setting("C1, one rate: test accuracy, LB - SB", lower, *one)

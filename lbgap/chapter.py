@@ -7,11 +7,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
-from lbgap import badges, cost, papers, paths, plots, render, report, sweep, verdicts
+from lbgap import badges, cost, papers, paths, plots, render, report, sweep, trace, verdicts
 from lbgap.jobs import Cache, default_device
 from lbgap.papers.paper import Figure, Study
 from lbgap.records import Store
@@ -74,6 +73,7 @@ class Chapter:
         self.store, self.live_store = Store(), None
         self._verdicts: tuple[list[Judged], list[Judged]] | None = None
         self.study, self.own, self.demonstration = None, False, False
+        self._tables: list[str] = []  # as they come on the page: their numbers
         if self.profile == COMMITTED:
             if given:
                 raise ParameterError(
@@ -101,7 +101,7 @@ class Chapter:
         return self._verdicts
 
     def verdicts(self) -> None:
-        """The verdicts of every claim by scope; folded away each of its settings, and the history of the rules."""
+        """The verdicts of every claim by scope; folded away its settings, seeds and records, and the rules' history."""
         judged, _ = self._judged()
         rules = verdicts.history(self.paper.name, self.store)
         display(HTML(self._verdict_tables(judged) + (badges.history_details(rules) if rules else "")))
@@ -112,7 +112,8 @@ class Chapter:
         display(HTML(self._verdict_tables(asked)))
 
     def _verdict_tables(self, judged: list[Judged]) -> str:
-        return render.scroll(badges.verdict_table([(self.paper.name, j) for j in judged])) + badges.settings_details(judged)
+        table = render.scroll(badges.verdict_table([(self.paper.name, j) for j in judged]), "Verdicts")
+        return table + badges.settings_details(judged) + render.claims_fold(self.paper.name, judged, self.store)
 
     def box(self) -> None:
         """Verdicts counted, n, compute: the numbers of the summary box."""
@@ -130,10 +131,12 @@ class Chapter:
         )
 
     def table(self, name: str) -> None:
-        """A table: published rows beside ours, then what is not run and what it would cost."""
+        """A table: published rows beside ours, then what is not run and what it would cost, and the records behind it."""
         table, frame = report.committed_table(self.paper.name, name, self.store)
-        display(HTML(render.table(table, frame) + render.settings_line(frame) + self._not_run(name, frame)))
-        self._download(name)
+        if name not in self._tables:
+            self._tables.append(name)
+        shown = render.table(table, frame, self.paper.name, self._tables.index(name) + 1) + render.settings_line(frame)
+        display(HTML(shown + self._not_run(name, frame) + self._fold(name)))
 
     def figure(self, name: str) -> None:
         """A figure from committed records; where there are none, the command that makes them."""
@@ -141,14 +144,22 @@ class Chapter:
         if data.empty:
             display(HTML(f"<p class='lbgap-note'>Not run yet. {self._command(name)}</p>"))
         else:
-            _show(figure, data)
+            self._show(figure, data)
 
-    def figure_numbers(self, name: str) -> None:
-        """What stands under a figure: its profile, how many seeds, where each line begins and ends, and all its numbers."""
-        figure, data, used = report.committed_figure(self.paper.name, name, self.store)
-        if not data.empty:
-            display(HTML(render.figure_numbers(report.with_tick_names(figure, data), used)))
-            self._download(name)
+    def records(self, name: str) -> None:
+        """The fold of a figure, or of a table, claim or figure that the page speaks of without showing it."""
+        if fold := self._fold(name):
+            display(HTML(fold))
+
+    def _fold(self, name: str) -> str:
+        found = trace.of(self.paper.name, name, self.store)
+        if found.lines.empty:
+            return ""
+        ends = ""
+        if "x" in found.places:
+            figure, data, _ = report.committed_figure(self.paper.name, name, self.store)
+            ends = render.figure_numbers(report.with_tick_names(figure, trace.summary(figure, data)))
+        return render.fold(found, ends)
 
     def prose(self, template: str) -> None:
         """Markdown with numbers from records.
@@ -156,57 +167,89 @@ class Chapter:
         ``{table2:F1:test_LB}`` is a cell's mean and deviation, with ``:published`` behind it the paper's, with ``:interval`` a
         difference's mean and 95% interval; ``{K1}`` is the verdict of a claim or a question, ``{K1:F1}`` that of one network's
         settings, ``{K1:effect}`` the central effect, ``{K1:effect:last}`` that of the one setting whose label has these words.
-        ``{curves:F1, test accuracy:SB:100}`` is a figure's mean over seeds at that x. A role (``{cite:p}`` and a backtick) is
-        left alone.
+        ``{curves:F1, test accuracy:SB:100}`` is a figure's mean over seeds at that x. Each is a link to its place in the fold
+        with every seed and its record (a published number: to its table), which the page must have. A role (``{cite:p}`` and a
+        backtick) is left alone.
 
         Raises:
             ValueError: a name that is none of these.
         """
-        display(Markdown(re.sub(r"\{([^{}`]+)\}(?!`)", lambda match: self._number(match[1]), template)))
-
-    def _number(self, name: str) -> str:
         judged = {j.claim.id: j for of in self._judged() for j in of}
+        display(Markdown(re.sub(r"\{([^{}`]+)\}(?!`)", lambda match: self._number(match[1], judged), template)))
+
+    def _number(self, name: str, judged: dict[str, Judged]) -> str:
         claim, _, rest = name.partition(":")
-        if claim in judged and rest in ("", "effect"):
-            return badges.central(judged[claim]) if rest else f"**{badges.in_words(judged[claim])}**"
-        if claim in judged and rest.startswith("effect:"):
-            found = [(s, f) for s, f in judged[claim].findings if rest.removeprefix("effect:") in s.label]
-            if len(found) != 1:
-                raise ValueError(f"prose asks for {name}; {len(found)} settings of {claim} hold these words, accepted is one")
-            return badges.effect(found[0][0].rule, found[0][1].estimate)
-        if claim in judged and (found := judged[claim].on(rest)):
-            return f"**{badges.word(*found)}**"
+        if claim in judged:
+            return self._of_claim(name, judged[claim], rest)
         if claim in {f.name for study in report.committed_studies(self.paper.name) for f in study.figures}:
             return self._point(name, claim, rest)
+        return self._cell(name, claim, rest)
+
+    def _of_claim(self, name: str, judged: Judged, rest: str) -> str:
+        place = [judged.claim.id]
+        if rest.startswith("effect:"):
+            found = [(s, f) for s, f in judged.findings if rest.removeprefix("effect:") in s.label]
+            if len(found) != 1:
+                raise ValueError(
+                    f"prose asks for {name}; {len(found)} settings of {place[0]} hold these words, accepted is one"
+                )
+            ((setting, finding),) = found
+            place.append(setting.label)
+            text, known = badges.effect(setting.rule, finding.estimate), finding.estimate
+        else:
+            text, known = self._verdict(name, judged, rest), any(f.estimate for _, f in judged.findings)
+        return self._linked(text, *place) if known else text
+
+    def _verdict(self, name: str, judged: Judged, rest: str) -> str:
+        if rest == "effect":
+            return badges.central(judged)
+        if not rest:
+            return f"**{badges.in_words(judged)}**"
+        if not (found := judged.on(rest)):
+            raise self._unknown(name)
+        return f"**{badges.word(*found)}**"
+
+    def _cell(self, name: str, table_name: str, rest: str) -> str:
         row, _, column = rest.removesuffix(":published").removesuffix(":interval").rpartition(":")
-        if claim in judged or not row:
-            raise ValueError(
-                f"prose asks for {name}; there is CLAIM, CLAIM:NETWORK, CLAIM:effect, CLAIM:effect:WORDS, TABLE:ROW:COLUMN and "
-                "that with :published or :interval, FIGURE:PANEL:LINE:X"
-            )
-        table, frame = report.committed_table(self.paper.name, claim, self.store)
+        if not row:
+            raise self._unknown(name)
+        table, frame = report.committed_table(self.paper.name, table_name, self.store)
         cell = frame[(frame["row"] == row) & (frame["column"] == column)]
         if cell.empty:
             raise ValueError(f"prose asks for {name}; {table.name} has no such cell")
         line = cell.iloc[0]
         if rest.endswith(":published"):
-            return render.number(line["published"], line["published_std"], table.digits)
+            return self._linked(render.number(line["published"], line["published_std"], table.digits), table_name)
         if not line["n"]:
             return "(not run)"
         if rest.endswith(":interval"):
-            return render.interval(Estimate(*line[["mean", "low", "high", "n"]]))
-        return render.number(line["mean"], line["std"], table.digits)
+            text = render.interval(Estimate(*line[["mean", "low", "high", "n"]]))
+        else:
+            text = render.number(line["mean"], line["std"], table.digits)
+        return self._linked(text, table_name, row, column)
 
-    def _point(self, name: str, figure: str, rest: str) -> str:
-        _, data, _ = report.committed_figure(self.paper.name, figure, self.store)
+    def _point(self, name: str, figure_name: str, rest: str) -> str:
+        figure, data, _ = report.committed_figure(self.paper.name, figure_name, self.store)
         if data.empty:
             return "(not run)"
         panel, line, x = (rest.split(":") + ["", ""])[:3]
         at = data[(data["panel"] == panel) & (data["line"] == line) & (data["x"].astype(str) == str(float(x or "nan")))]
         if at.empty:
-            raise ValueError(f"prose asks for {name}; figure {figure} has no such point")
-        mean = float(f"{at['y'].mean():.4g}")
-        return f"{mean:,g}"
+            raise ValueError(f"prose asks for {name}; figure {figure_name} has no such point")
+        mean = float(f"{trace.summary(figure, at)['mean'].item():.4g}")
+        place = report.with_tick_names(figure, at)[["panel", "line", "x"]].iloc[0]
+        rows = trace.rows(trace.of(self.paper.name, figure_name, self.store))
+        return self._linked(f"{mean:,g}", figure_name, *place[: len(rows)])
+
+    def _linked(self, text: str, *place: str | float) -> str:
+        return render.to_records(text, trace.anchor(self.paper.name, *place))
+
+    @staticmethod
+    def _unknown(name: str) -> ValueError:
+        return ValueError(
+            f"prose asks for {name}; there is CLAIM, CLAIM:NETWORK, CLAIM:effect, CLAIM:effect:WORDS, TABLE:ROW:COLUMN and "
+            "that with :published or :interval, FIGURE:PANEL:LINE:X"
+        )
 
     # ------------------------------------------------------------ this run
 
@@ -246,7 +289,8 @@ class Chapter:
         if judged:
             what = "a demonstration, not a verdict" if self.demonstration else f"profile {self.profile}"
             title = f"<p class='lbgap-title'>What the claims' rules see (live; {what})</p>"
-            display(HTML(title + render.scroll(badges.settings_table(judged, verdicts=not self.demonstration))))
+            table = render.scroll(badges.settings_table(judged, verdicts=not self.demonstration), "Rules, live")
+            display(HTML(title + table))
 
     def live_figure(self, name: str) -> None:
         """A figure of the chosen profile, from what :meth:`live` ran."""
@@ -260,7 +304,7 @@ class Chapter:
         if data.empty:
             display(Markdown("Nothing of this figure is recorded yet."))
         else:
-            _show(figures[name], data)
+            self._show(figures[name], data, "live-")
 
     # ------------------------------------------------------------ pieces
 
@@ -291,11 +335,10 @@ class Chapter:
         rows = html.escape(render.rows_in_words(absent, ran.index))
         return f"<p class='lbgap-note'>Not run: {rows}. The whole table: {self._command(name, absent)}.</p>"
 
-    def _download(self, name: str) -> None:
-        # Markdown, not HTML: the build then knows the file, copies it and fails where it is missing
-        display(Markdown(f"[These numbers as CSV](downloads/{self.paper.name}-{name}.csv)"))
-
-
-def _show(figure: Figure, data: pd.DataFrame) -> None:
-    plots.draw(figure, data)
-    plt.show()
+    def _show(self, figure: Figure, data: pd.DataFrame, prefix: str = "") -> None:
+        points = trace.summary(figure, data)
+        drawings = []
+        for i, (axis, canvas) in enumerate(plots.draw(figure, data).items()):
+            words = render.panel_words(axis, points[points["panel"] == axis.name])
+            drawings.append(plots.svg(canvas, f"{prefix}{self.paper.name}-{figure.name}-{i}", words))
+        display(HTML(render.panels(figure, drawings)))

@@ -96,6 +96,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("paper", nargs="?", metavar="PAPER", help="a paper's name; all papers where absent")
     as_json(command), results(command)
 
+    command = add("show", show)
+    command.add_argument("what", metavar="PAPER", help="a paper's name, or the first letters of a record's key")
+    command.add_argument("name", nargs="?", metavar="NAME", help="a table, its row (table3/C1), a figure or a claim")
+    results(command)
+
     command = add("verify", verify)
     command.add_argument(
         "--sample", type=_whole("sample"), default=3, metavar="N", help="records beside the papers' reference jobs (default: 3)"
@@ -266,6 +271,14 @@ def verdicts(given: argparse.Namespace) -> None:
                 _say(f"{'':14}{row['central']}: {row['effect']:.4g} [{interval}], n={row['n']}")
             if row["reason"]:
                 _say(f"{'':14}{row['reason']}")
+
+
+def show(given: argparse.Namespace) -> None:
+    """The records behind a table, figure or claim, every seed's value and key; or one record."""
+    from lbgap import trace
+
+    for line in trace.text(given.what, given.name, _recorded(given.results)).splitlines():
+        _say(line)
 
 
 def verify(given: argparse.Namespace) -> None:

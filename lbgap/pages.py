@@ -1,4 +1,4 @@
-"""Pages that belong to no paper: the front page, the status page, and every number as CSV."""
+"""Pages that belong to no paper: the front page, the status page, all records; and what the pages offer for download."""
 
 import html
 import json
@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import HTML, display
 
-from lbgap import badges, cost, papers, paths, plots, render, report, verdicts
+from lbgap import badges, catalogue, cost, papers, paths, plots, render, report, trace, verdicts
 from lbgap.records import Store
 
 
@@ -16,7 +16,7 @@ def front_page(paper: str | None = None) -> None:
     """The state of every claim of one paper or of all, from committed records."""
     store = Store()
     judged = [(name, j) for name in papers.names(paper) for j in verdicts.committed_verdicts(name, store)]
-    display(HTML(render.scroll(badges.verdict_table(judged, paper_column=True))))
+    display(HTML(render.scroll(badges.verdict_table(judged, paper_column=True), "The state of every claim")))
 
 
 def forest(paper: str | None = None) -> None:
@@ -38,20 +38,9 @@ def status_page(paper: str | None = None) -> None:
         ignore_index=True,
     )
     frame["cost"] = [cost.in_words(s) if m else "" for s, m in zip(frame["seconds"], frame["missing"], strict=True)]
-    body = "".join(
-        f"<tr><td>{r.paper}</td><td>{r.profile}</td><th>{html.escape(r.table)}</th><td>{r.done}</td><td>{r.missing}"
-        f"</td><td>{r.cost}</td></tr>"
-        for r in frame.itertuples()
-    )
-    display(
-        HTML(
-            render.scroll(
-                "<table class='lbgap-table'><thead><tr><th>paper</th><th>profile</th><th>table, figure or claim</th>"
-                "<th>recorded</th><th>missing</th><th>left (paper: one GPU; cpu: one thread)</th></tr></thead>"
-                f"<tbody>{body}</tbody></table>"
-            )
-        )
-    )
+    columns = {"table": "table, figure or claim", "done": "recorded", "cost": "left (paper: one GPU; cpu: one thread)"}
+    shown = frame.drop(columns="seconds").rename(columns=columns).map(lambda value: html.escape(str(value)))
+    display(HTML(render.styled(shown.set_index(["paper", "profile", columns["table"]]), "Jobs recorded and missing")))
 
 
 def benchmark(name: str) -> None:
@@ -64,33 +53,70 @@ def benchmark(name: str) -> None:
     lines = [line for line in found["ratios"] if line["name"] == name]
     if not lines:
         raise ValueError(f"benchmark is '{name}'; accepted are {', '.join(sorted({r['name'] for r in found['ratios']}))}")
-    body = "".join(
-        f"<tr><th>{html.escape(r['what'])}</th><td>{html.escape(r['against'])}, {r['milliseconds']:,} ms</td>"
-        f"<td>× {r['ratio']:g} [{r['least']:g}, {r['greatest']:g}]</td></tr>"
-        for r in lines
+    shown = pd.DataFrame(
+        {
+            "against": [f"{r['against']}, {r['milliseconds']:,} ms" for r in lines],
+            "ratio": [f"× {r['ratio']:g} [{r['least']:g}, {r['greatest']:g}]" for r in lines],
+        },
+        index=pd.Index([html.escape(r["what"]) for r in lines], name="time of a forward and backward pass"),
     )
     note = f"Median of repeated runs, least and greatest, on {found['machine']}, torch {found['torch']}."
-    display(
-        HTML(
-            render.scroll(
-                "<table class='lbgap-table'><thead><tr><th>time of a forward and backward pass</th><th>against</th>"
-                f"<th>ratio</th></tr></thead><tbody>{body}</tbody></table>"
-            )
-            + f"<p class='lbgap-note'>{html.escape(note)}</p>"
-        )
-    )
+    display(HTML(render.styled(shown, "Speed") + f"<p class='lbgap-note'>{html.escape(note)}</p>"))
 
 
-def export_csv(folder: Path) -> list[str]:
-    """Write the numbers of every table and figure as CSV into a folder; returns the file names."""
-    store, written = Store(), []
+def export(folder: Path) -> None:
+    """Write what the pages offer for download into a folder.
+
+    ``PAPER-NAME.csv`` is a table or figure as it is shown, a line a cell or point, and ``PAPER-NAME-seeds.csv`` what is behind
+    it, a line a seed, with the keys of its records; ``PAPER-claims-seeds.csv`` the same for all claims; ``records.parquet`` and
+    ``records.csv`` hold all records, ``records-columns.csv`` what their columns mean.
+    """
+    store = Store()
     for name in papers.papers():
         studies = report.committed_studies(name)
         for table in dict.fromkeys(t.name for s in studies for t in s.tables):
             report.committed_table(name, table, store)[1].to_csv(folder / f"{name}-{table}.csv", index=False)
-            written.append(f"{name}-{table}.csv")
+            _seeds(trace.of(name, table, store)).to_csv(folder / f"{name}-{table}-seeds.csv", index=False)
         for figure in dict.fromkeys(f.name for s in studies for f in s.figures):
             drawn, data, _ = report.committed_figure(name, figure, store)
-            report.with_tick_names(drawn, data).to_csv(folder / f"{name}-{figure}.csv", index=False)
-            written.append(f"{name}-{figure}.csv")
-    return written
+            points = report.with_tick_names(drawn, trace.summary(drawn, data))
+            points.to_csv(folder / f"{name}-{figure}.csv", index=False)
+            _seeds(trace.of(name, figure, store)).to_csv(folder / f"{name}-{figure}-seeds.csv", index=False)
+        judged = [*verdicts.committed_verdicts(name, store), *verdicts.committed_questions(name, store)]
+        claims = [trace.of_claim(name, j, store) for j in judged]
+        if claims:
+            seeds = pd.concat([_seeds(t).assign(claim=t.name) for t in claims], ignore_index=True)
+            seeds[["claim", *seeds.columns.drop("claim")]].to_csv(folder / f"{name}-claims-seeds.csv", index=False)
+    catalogue.write(catalogue.frame(store), folder)
+
+
+def _seeds(found: trace.Trace) -> pd.DataFrame:
+    """A trace's lines, the keys as one text."""
+    return found.lines.assign(records=[" ".join(keys) for keys in found.lines["records"]])
+
+
+def records_table() -> str:
+    """All records as a table to sort and search, which needs no network; and what the columns of the downloads mean."""
+    from itables import options, to_html_datatable
+    from itables.javascript import generate_init_offline_itables_html
+
+    shown = catalogue.frame(Store())[catalogue.SHOWN]
+    shown["key"] = [f"<a href='../results/{key[:2]}/{key}.json' download>{key}</a>" for key in shown["key"]]
+    library = Path(options.__file__).parent / "html" / "dt_bundle.js"
+    table = to_html_datatable(
+        shown.astype(object).where(shown.notna(), ""),
+        connected=False,
+        table_id="all-records",
+        maxBytes=0,
+        allow_html=True,
+        showIndex=False,
+        classes="display compact",
+        lengthMenu=[10, 25, 100],
+    )
+    names = pd.Index(list(catalogue.COLUMNS), name="column")
+    meanings = pd.DataFrame({"meaning": map(html.escape, catalogue.COLUMNS.values())}, names)
+    return (
+        generate_init_offline_itables_html(library)
+        + render.scroll(table, "All records")
+        + render.styled(meanings, "What the columns mean", classes="claims")
+    )

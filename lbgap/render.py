@@ -1,43 +1,94 @@
-"""Numbers as a reader sees them: HTML tables of values. Strings out, nothing displayed."""
+"""Numbers as a reader sees them: HTML of tables and of folds of records. Strings out, nothing displayed."""
 
 import html
+import math
+import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
-from lbgap.papers.paper import Table, network_of
+from lbgap import trace
+from lbgap.papers.paper import Axis, Figure, Table, network_of
+from lbgap.records import Store
 from lbgap.stats import Estimate
+from lbgap.verdicts import Judged
+
+_Styler = Styler.from_custom_template(str(Path(__file__).parent / "templates"), html_table="table.html")
+
+
+def styled(
+    frame: pd.DataFrame, label: str, caption: str = "", classes: str = "", id: str = "", kinds: Iterable[str] = ()
+) -> str:
+    """A frame of HTML strings as a table in a frame that a keyboard can scroll.
+
+    Args:
+        frame: the names of its index levels head the columns of row labels; an index without a name is not shown.
+        label: what a screen reader says of the frame.
+        kinds: for each row, a class of its cells.
+    """
+    names = ["lbgap-table", *classes.split(), *(["many"] if len(frame.columns) > 5 else [])]
+    style = _Styler(frame).set_table_attributes(f"class='{' '.join(names)}'")
+    if caption:
+        style = style.set_caption(caption)
+    if kinds := list(kinds):
+        style = style.set_td_classes(pd.DataFrame({c: kinds for c in frame.columns}, index=frame.index))
+    if frame.index.names == [None]:
+        style = style.hide(axis="index")
+    return scroll(style.to_html(exclude_styles=True), label, id)
+
+
+def scroll(table: str, label: str = "Table", id: str = "") -> str:
+    """A table that scrolls inside its own frame, by keyboard too, so that a phone's page does not."""
+    where = f" id='{id}'" if id else ""
+    return f"<div class='lbgap-scroll' role='region' tabindex='0' aria-label='{html.escape(label)}'{where}>{table}</div>"
 
 
 def number(mean: float, std: float, digits: int) -> str:
-    """ "98.03 ± 0.07"; what that many digits would show as 0 has two significant ones; empty where there is no mean."""
+    """ "98.03 ± 0.07"; empty where there is no mean. The deviation has the decimals of its mean.
+
+    From a thousand on there are no decimals; what ``digits`` would show as 0 has two significant ones.
+    """
+    if pd.isna(mean):
+        return ""
+    size = abs(mean)
+    small = 0 < size < 10**-digits
+    decimals = 1 - math.floor(math.log10(size)) if small else 0 if size >= 1000 else digits
 
     def shown(value: float) -> str:
         if value == float("inf"):
             return "∞"
-        return f"{value:.2g}" if 0 < abs(value) < 10**-digits else f"{value:,.{digits}f}"
+        return f"{value:.1e}" if decimals > 6 else f"{value:,.{decimals}f}"
 
-    if pd.isna(mean):
-        return ""
     return shown(mean) + ("" if pd.isna(std) else f" ± {shown(std)}")
 
 
 def _heading(column: str) -> str:
-    return column.replace("eps", "ε ").replace("_", " ")
+    """A column's name in a reader's signs: "eps1e-3_SB" is "ε = 10⁻³, SB"."""
+    powers = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+    column = re.sub(r"eps(\d)e-(\d)", lambda m: f"ε = {'' if m[1] == '1' else m[1] + '·'}10⁻{m[2].translate(powers)}", column)
+    return column.replace("_", ", " if "ε" in column else " ")
 
 
 RUNNING = " running"  # a column of this suffix is a second reading of the column before it
 
 
-def table(of: Table, frame: pd.DataFrame) -> str:
-    """Title, then for each row: published, ours with n, and ours with running statistics where measured.
+def table(of: Table, frame: pd.DataFrame, paper: str = "", place: int | None = None) -> str:
+    """Caption, then for each row: published, ours with n, and ours with running statistics where measured.
 
-    Where there is nothing but ours, a row is a line, with n in a column of its own.
+    Where there is nothing but ours, a row is a line, with n in a column of its own. What is a reduction of the paper's
+    experiment says so beside its numbers.
+
+    Args:
+        paper: whose page this is; each of our numbers then leads to its place in the fold beneath (:func:`fold`).
+        place: the table's number on its page.
     """
     columns = [c for c in dict.fromkeys(frame["column"]) if not c.endswith(RUNNING)]
     has_published, any_ran = frame["published"].notna().any(), (frame["n"] + frame["diverged"]).any()
     sources = has_published or frame["column"].str.endswith(RUNNING).any()
-    lines = []
+    any_reduced = has_published and frame.get("reduced", pd.Series(False)).any()
+    lines = []  # (kind, row, source or n, numbers)
     for row in dict.fromkeys(frame["row"]):
         part = frame[frame["row"] == row].set_index("column")
         if has_published:
@@ -45,42 +96,49 @@ def table(of: Table, frame: pd.DataFrame) -> str:
                 number(part.at[c, "published"], part.at[c, "published_std"], of.digits) if c in part.index else ""
                 for c in columns
             ]
-            lines.append(("published", row, "published", shown))
+            lines.append(("published", row, "published, full size" if any_reduced else "published", shown))
+        reduced = ", reduced" if has_published and "reduced" in part and part["reduced"].any() else ""
         for suffix, what in (("", "ours"), (RUNNING, "ours, running")):
             ours = part.loc[[c + suffix for c in columns if c + suffix in part.index]]
             if ours["n"].sum() + ours["diverged"].sum():
-                label = f"{what}, n = {_span(ours['n'])}" if sources else _span(ours["n"])
-                lines.append(
-                    ("ours" if sources else "alone", row, label, [_ours(ours, c + suffix, of.digits) for c in columns])
-                )
+                label = f"{what}{reduced}, n = {_span(ours['n'])}" if sources else _span(ours["n"])
+                shown = [_ours(ours, row, c + suffix, of, paper) for c in columns]
+                lines.append(("ours" if sources else "alone", row, label, shown))
             elif not suffix and (has_published or not any_ran):  # without either, the line beneath the table names the row
                 lines.append(("ours", row, "ours: not run" if sources else "not run", ["" for _ in columns]))
-    head = "".join(f"<th>{html.escape(_heading(c))}</th>" for c in columns)
-    body = "".join(
-        f"<tr class='{kind}'><th>{html.escape(row)}</th><td>{html.escape(source)}</td>"
-        f"{''.join(f'<td>{_quiet_deviation(v)}</td>' for v in values)}</tr>"
-        for kind, row, source, values in lines
-    )
-    title = f"{'' if of.number is None else f'Table {of.number} of the paper. '}{of.title} ({of.unit})"
-    head = f"<tr><th></th><th>{'' if sources else 'n'}</th>{head}</tr>"
-    return f"<p class='lbgap-title'>{html.escape(title)}</p>" + scroll(
-        f"<table class='lbgap-table'><thead>{head}</thead><tbody>{body}</tbody></table>"
-    )
+    heads = [html.escape(_heading(c)) for c in columns]
+    labels = [[html.escape(row) for _, row, _, _ in lines], [html.escape(source) for _, _, source, _ in lines]]
+    shown = pd.DataFrame([[_quiet_deviation(v) for v in numbers] for *_, numbers in lines], columns=heads)
+    if sources:
+        shown.index = pd.MultiIndex.from_arrays(labels, names=["setting", "source"])
+    else:
+        shown.insert(0, "n", labels[1], allow_duplicates=True)
+        shown.index = pd.Index(labels[0], name="setting")
+    number_ = "" if place is None else f"<strong>Table {place}.</strong> "
+    title = f"{of.title} ({of.unit}{'' if of.number is None else f'; Table {of.number} of the paper'})"
+    id = trace.anchor(paper, of.name) if paper else ""
+    return styled(shown, of.title, number_ + html.escape(title), id=id, kinds=[kind for kind, *_ in lines])
 
 
 def _quiet_deviation(value: str) -> str:
     """A number's HTML with its deviation set smaller."""
-    mean, plus_minus, deviation = html.escape(value).partition(" ± ")
-    return f"{mean} <span class='deviation'>± {deviation}</span>" if plus_minus else mean
+    return re.sub(r" (± [^<( ]+)", r" <span class='deviation'>\1</span>", value)
 
 
-def _ours(part: pd.DataFrame, column: str, digits: int) -> str:
+def _ours(part: pd.DataFrame, row: str, column: str, of: Table, paper: str) -> str:
+    """One of our numbers, as a link to its seeds."""
     if column not in part.index:
         return ""
     line = part.loc[column]
     diverged = f" ({line['diverged']} diverged)" if line["diverged"] else ""
-    otherwise = "" if diverged else "undefined" if line["undefined"] else "not run"
-    return (number(line["mean"], line["std"], digits) or otherwise) + diverged
+    otherwise = "" if diverged else "undefined" if line["undefined"] else ""
+    text = (number(line["mean"], line["std"], of.digits) or otherwise) + diverged
+    return to_records(text, trace.anchor(paper, of.name, row, column)) if paper and text else text or "not run"
+
+
+def to_records(text: str, anchor: str) -> str:
+    """A number, in prose or in a table, as a link to its place in a fold."""
+    return f"<a class='lbgap-number' href='#{anchor}'>{text}</a>"
 
 
 def _span(n: pd.Series) -> str:
@@ -88,21 +146,126 @@ def _span(n: pd.Series) -> str:
     return str(low) if low == high else f"{low}–{high}"
 
 
-def figure_numbers(data: pd.DataFrame, profiles: str) -> str:
-    """Where each line of a figure begins and ends (means over seeds), folded away under its profile and seeds."""
+# ---------------------------------------------------------------- folds: every seed and its records
+
+MANY = 4  # keys that a seed's value shows; of more, their number, folded
+
+
+def fold(found: trace.Trace, ends: str = "") -> str:
+    """Under a table or figure: every seed's value, its records, the command that computes them again, the downloads.
+
+    ``ends`` is a further table above them.
+    """
+    files = f"downloads/{found.paper}-{found.name}"
+    note = (
+        f"The keys beneath a value are its records (JSON). Computed again, into a folder of its own: "
+        f"<code>{html.escape(found.command())}</code>. Download: <a href='{files}.csv' download>the summary</a>, "
+        f"<a href='{files}-seeds.csv' download>a line a seed</a> (CSV)."
+    )
+    return details("Every seed and its record", f"<p class='lbgap-note'>{note}</p>{ends}{seeds_table(found)}")
+
+
+def claims_fold(paper: str, judged: Iterable[Judged], store: Store) -> str:
+    """Every seed and its record of both sides of every rule, a table a claim."""
+    found = [trace.of_claim(paper, j, store) for j in judged]
+    inside = "".join(
+        f"<p class='lbgap-title' id='{trace.anchor(paper, t.name)}'>{t.name}</p><p class='lbgap-note'><code>"
+        f"{html.escape(t.command())}</code></p>{seeds_table(t)}"
+        for t in found
+        if len(t.lines)
+    )
+    note = (
+        f"A and B are the sides of the rule. The keys beneath a value are its records (JSON). Download: "
+        f"<a href='downloads/{paper}-claims-seeds.csv' download>a line a seed</a> (CSV)."
+    )
+    return details("Every seed and its record, claim by claim", f"<p class='lbgap-note'>{note}</p>{inside}")
+
+
+def details(summary: str, inside: str) -> str:
+    """Something folded away."""
+    return f"<details class='lbgap-details'><summary>{html.escape(summary)}</summary>{inside}</details>"
+
+
+def seeds_table(found: trace.Trace) -> str:
+    """A line a place, a column a seed: the value, and beneath it the keys of its records.
+
+    Of a line of a figure that one record holds, the value is the last one.
+    """
+    lines = found.lines
+    seeds = sorted(set(lines["seed"]))
+    rows = {}
+    for place, part in lines.groupby(list(trace.rows(found)), sort=False):
+        last = part.drop_duplicates("seed", keep="last").set_index("seed")
+        label = f"<span id='{found.anchor(*place)}'>{html.escape(', '.join(_words(p) for p in place))}</span>"
+        if found.places[-1] == "side" and place[-1] == "A":  # a setting's effect is of both sides: it leads to the first
+            label = f"<span id='{found.anchor(*place[:-1])}'>{label}</span>"
+        rows[label] = [_seed(last.loc[s]) if s in last.index else "" for s in seeds]
+    frame = pd.DataFrame(rows.values(), index=pd.Index(rows, name=", ".join(trace.rows(found))), dtype=object)
+    frame.columns = [f"seed {s}" for s in seeds]
+    return styled(frame, f"{found.title}: every seed and its records", classes="seeds")
+
+
+def _words(part: str | float) -> str:
+    return f"{part:g}" if isinstance(part, float) else _heading(part)
+
+
+def _seed(line: pd.Series) -> str:
+    value = line["state"] or (f"{line['value']:.4g}" if abs(line["value"]) < 1000 else f"{line['value']:,.0f}")
+    links = [f"<a href='../results/{key[:2]}/{key}.json' download>{key[:8]}</a>" for key in line["records"]]
+    if len(links) > MANY:
+        return f"{value}<details><summary>{len(links)} records</summary>{' '.join(links)}</details>"
+    return f"{value}<br><small>{' '.join(links)}</small>"
+
+
+def panels(figure: Figure, drawings: Iterable[str]) -> str:
+    """The panels of a figure, side by side where the page is wide enough, and what its bars are: the same everywhere."""
+    means = "Lines: mean over seeds; bars and bands: its 95% interval; dots and thin lines: single seeds."
+    logs = " On a logarithmic axis mean and interval are those of the logarithms."
+    note = "A point a seed." if figure.mark == "point" else means + logs * any(axis.log_y for axis in figure.panels)
+    inside = "".join(f"<div>{drawing}</div>" for drawing in drawings)
+    return f"<div class='lbgap-figure'>{inside}</div><p class='lbgap-note'>{note}</p>"
+
+
+def panel_words(axis: Axis, points: pd.DataFrame) -> str:
+    """What a panel shows, in words for who does not see it: where each line goes, and which ends highest."""
+    name = axis.ticks.__getitem__ if axis.ticks else "{:.4g}".format
+    ends, said = {}, []
+    for line, part in points.dropna(subset="mean").sort_values("x").groupby("line", sort=False):
+        x, last_x = (name(int(x) if axis.ticks else x) for x in part["x"].iloc[[0, -1]])
+        first, last = part["mean"].iloc[[0, -1]]
+        ends.setdefault(last_x, {})[line] = last
+        said.append(
+            f"{line} is {first:.4g} at {x}" if x == last_x else f"{line} goes from {first:.4g} at {x} to {last:.4g} at {last_x}"
+        )
+    for x, found in ends.items():
+        if len(found) > 1:
+            order = sorted(found, key=found.get, reverse=True)
+            said.append(f"at {x} the order from the highest down is {', '.join(order)}")
+    return f"{axis.name}: {axis.y} against {axis.x}. {'; '.join(said)}."
+
+
+def figure_numbers(points: pd.DataFrame) -> str:
+    """Where each line of a figure begins and ends, from :func:`trace.summary`: means over seeds with 95% intervals."""
 
     def place(x: float | str) -> str:
         return html.escape(x) if isinstance(x, str) else f"{x:.4g}"
 
     lines = []
-    for (panel, line), part in data.groupby(["panel", "line"], sort=False):
-        means = part.groupby("x", sort=not isinstance(part["x"].iloc[0], str))["y"].mean()  # ticks are in their order
-        ends = "".join(f"<td>{place(x)}</td><td>{means[x]:.4g}</td>" for x in (means.index[0], means.index[-1]))
-        seeds = part["seed"].nunique()
-        lines.append(f"<tr><th>{html.escape(panel)}</th><td>{html.escape(line)}</td><td>{seeds}</td>{ends}</tr>")
-    head = "".join(f"<th>{h}</th>" for h in ("panel", "line", "n", "first x", "mean", "last x", "mean"))
-    table = f"<table class='lbgap-table'><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-    return f"<details class='lbgap-details'><summary>Profile {profiles}: numbers</summary>{scroll(table)}</details>"
+    for (panel, line), part in points.groupby(["panel", "line"], sort=False):
+        if not isinstance(part["x"].iloc[0], str):  # ticks are in their order
+            part = part.sort_values("x")
+        ends = [text for i in (0, -1) for text in (place(part["x"].iloc[i]), _point(part.iloc[i]))]
+        lines.append([html.escape(panel), html.escape(line), int(part["n"].max()), *ends])
+    frame = pd.DataFrame(lines, columns=["panel", "line", "n", "first x", "mean there", "last x", "mean there "])
+    return styled(frame.set_index(["panel", "line"]).astype(str), "Where each line begins and ends")
+
+
+def _point(point: pd.Series) -> str:
+    """A mean with its interval, to four digits."""
+    if pd.isna(point["mean"]):
+        return "–"
+    interval = "" if pd.isna(point["low"]) else f" [{point['low']:.4g}, {point['high']:.4g}]"
+    return f"{point['mean']:.4g}{interval}"
 
 
 def settings_line(frame: pd.DataFrame) -> str:
@@ -126,11 +289,6 @@ def rows_in_words(rows: Iterable[str], among: Iterable[str]) -> str:
     others = {network_of(row) for row in among if row not in rows}
     names = dict.fromkeys(row if network_of(row) in others else network_of(row) for row in rows)
     return ("; " if any("," in name for name in names) else ", ").join(names)
-
-
-def scroll(table: str) -> str:
-    """A table that scrolls inside its own frame, so that a phone's page does not."""
-    return f"<div class='lbgap-scroll'>{table}</div>"
 
 
 def interval(e: Estimate, signed: bool = True) -> str:

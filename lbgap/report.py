@@ -69,6 +69,8 @@ def table_frame(table: Table, profile: str, store: Store) -> pd.DataFrame:
 def committed_table(paper: str, name: str, store: Store) -> tuple[Table, pd.DataFrame]:
     """A table from committed records: each row from the first profile of :data:`COMMITTED` that fills it, never mixed.
 
+    ``reduced`` says of a cell that its setting is not that of profile ``paper``.
+
     The rows of a table of ours are to be compared with each other: all of them come from the profile that fills it best,
     save those that it does not have. Rows that only a later profile has come last.
     """
@@ -88,7 +90,10 @@ def committed_table(paper: str, name: str, store: Store) -> tuple[Table, pd.Data
     for row in names:
         parts = [f[f["row"] == row] for f in frames if (f["row"] == row).any()]
         rows.append(parts[0] if ours else min(parts, key=_emptiness))
-    return found, pd.concat(rows, ignore_index=True)
+    shown = pd.concat(rows, ignore_index=True)
+    full = [f.set_index(["row", "column"])["setting"] for f in frames if (f["profile"] == "paper").all()]
+    own = full[0].reindex(pd.MultiIndex.from_frame(shown[["row", "column"]])).to_numpy() if full else None
+    return found, shown.assign(reduced=False if own is None else shown["setting"].to_numpy() != own)
 
 
 def _emptiness(frame: pd.DataFrame) -> int:
@@ -119,9 +124,8 @@ def figure_frame(figure: Figure, store: Store) -> pd.DataFrame:
         for seed, jobs in enumerate(series.jobs):
             records = [store.get(job) for job in jobs]
             if all(records):
-                points = series.read(*(r.results for r in records))
-                named = points if series.line is None else ((series.line, x, y) for x, y in points)
-                lines += [(series.panel, line, seed, float(x), float(y)) for line, x, y in named]
+                points = series.points(*(r.results for r in records))
+                lines += [(series.panel, line, seed, x, y) for line, x, y in points]
     return pd.DataFrame(lines, columns=["panel", "line", "seed", "x", "y"])
 
 

@@ -3,9 +3,7 @@
 import html
 import json
 import re
-from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from IPython.display import HTML, Markdown
@@ -19,20 +17,18 @@ from lbgap.records import Store
 
 @pytest.fixture
 def shown(monkeypatch) -> list[str]:
-    """What a page displays: the text of each piece, tags taken out, and figures as their titles."""
+    """What a page displays: the text of each piece, tags taken out, and figures as their panels' names."""
     out: list[str] = []
 
     def display(what) -> None:
         assert isinstance(what, HTML | Markdown)
-        out.append(html.unescape(re.sub("(?:<[^>]*>| )+", " ", what.data)))
-
-    def show() -> None:
-        out.append("figure: " + ", ".join(ax.get_title() for ax in plt.gcf().axes))
-        plt.close("all")
+        if panels := re.findall('<svg [^>]*aria-label="([^":]*):', what.data):
+            out.append("figure: " + "; ".join(panels))
+        else:
+            out.append(html.unescape(re.sub("(?:<[^>]*>| )+", " ", re.sub("</?(?:a|span)[^>]*>", "", what.data))))
 
     for module in (chapter, pages):
         monkeypatch.setattr(module, "display", display)
-    monkeypatch.setattr(plt, "show", show)
     return out
 
 
@@ -154,7 +150,7 @@ def test_a_committed_page_of_keskar_trains_nothing_and_says_so(results, untraine
         opened.figure(figure)
         assert f"--only {figure}" in shown[-1]
         before = len(shown)
-        opened.figure_numbers(figure)
+        opened.records(figure)
         assert len(shown) == before
     opened.live()
     assert "Nothing was trained" in shown[-1]
@@ -208,14 +204,14 @@ def test_a_figure_is_drawn_from_records_with_its_numbers(page, results, shown):
     put(results, SMALL, [90.0, 91.0])
     page().figure("fig")
     assert shown == ["figure: left"]
-    page().figure_numbers("fig")
-    # seeds 0 and 1 begin at 2 and 3 and end at 1 and 2
-    assert re.search(r"left\s+SB\s+2\s+1\s+2\.5\s+2\s+1\.5\b", " ".join(shown[1].split()))
-    assert "cpu" in shown[1]
-    assert "chaptered-fig.csv" in shown[2]
+    page().records("fig")
+    # seeds 0 and 1 begin at 2 and 3 and end at 1 and 2; Student's t is 12.706, half their distance 0.5
+    assert "left SB 2 1 2.5 [-3.853, 8.853] 2 1.5 [-4.853, 7.853]" in " ".join(shown[1].split())
+    assert f"left, SB 1 {run(SMALL, 0).key[:8]} 2 {run(SMALL, 1).key[:8]}" in " ".join(shown[1].split())
+    assert "--profile cpu --only fig" in shown[1]
 
 
-@pytest.mark.parametrize("show", ["table", "figure", "figure_numbers"])
+@pytest.mark.parametrize("show", ["table", "figure", "records"])
 def test_a_misspelt_name_is_refused(page, shown, show):
     with pytest.raises(ValueError, match="figg"):
         getattr(page(), show)("figg")
@@ -278,7 +274,7 @@ def test_a_paper_with_a_demonstration_alone_has_a_page(results, shown, monkeypat
     opened = Chapter(of.name, {})
     for show in (opened.verdicts, opened.box, lambda: opened.table("tab"), lambda: opened.figure("fig")):
         show()
-    opened.figure_numbers("fig")
+    opened.records("fig")
     opened.prose("{tab:a:SB} {T1} {T1:effect} {fig:left:SB:1}")
     pages.front_page("demonstrated")
     pages.status_page("demonstrated")
@@ -367,7 +363,7 @@ def test_a_live_page_runs_what_is_missing_shows_it_and_keeps_it_apart(results, s
     assert f"{here[0]}/{here[0]}" in log.read_text()
     assert log.name in shown[0]
     opened.live_figure("curves")
-    assert shown[-1] == "figure: F1, training loss, F1, test accuracy"
+    assert shown[-1] == "figure: F1, training loss; F1, test accuracy"
     # a second page finds everything done
     Chapter("keskar", parameters).live()
     assert here[1] == 0
@@ -392,7 +388,7 @@ def test_the_front_page_and_the_state_are_those_of_the_records(page, results, sh
     pages.status_page()
     text = " ".join(shown[1].split())
     assert "chaptered cpu tab 10 5 " in text
-    assert "chaptered paper tab 0 15 " in text
+    assert "paper tab 0 15 " in text
     assert "quick" not in text
 
 
@@ -412,14 +408,32 @@ def test_pages_of_a_paper_that_has_some_of_the_profiles(results, monkeypatch, sh
     assert "python -m lbgap run pages-of-cpu --profile cpu --only tab" in " ".join(shown)
 
 
-def test_numbers_are_exported_as_csv(page, results, tmp_path):
+def test_numbers_are_exported(page, results, tmp_path):
     put(results, SMALL, [90.0, 92.0, 94.0])
+    put(results, LARGE, [89.0])
     folder = tmp_path / "csv"
     folder.mkdir()
-    names = pages.export_csv(folder)
-    assert sorted(names) == sorted(p.name for p in folder.iterdir())
-    assert sorted(names) == ["chaptered-fig.csv", "chaptered-ratios.csv", "chaptered-tab.csv"]
-    table = pd.read_csv(Path(folder) / "chaptered-tab.csv")
+    pages.export(folder)
+    of_the_paper = [f"chaptered-{name}{part}.csv" for name in ("fig", "ratios", "tab") for part in ("", "-seeds")]
+    assert sorted(p.name for p in folder.iterdir()) == sorted(
+        [*of_the_paper, "chaptered-claims-seeds.csv", "records.csv", "records.parquet"]
+    )
+    table = pd.read_csv(folder / "chaptered-tab.csv")
     (line,) = table[(table["row"] == "a") & (table["column"] == "SB")].to_dict("records")
     assert (line["mean"], line["std"], line["n"], line["published"]) == (92.0, 2.0, 3, 98.0)
-    assert pd.read_csv(folder / "chaptered-fig.csv")["y"].tolist() == [2.0, 1.0, 3.0, 2.0, 4.0, 3.0]
+    seeds = pd.read_csv(folder / "chaptered-tab-seeds.csv")
+    small = [["a", "SB", s, 90.0 + 2 * s, run(SMALL, s).key] for s in range(3)]
+    assert seeds[["row", "column", "seed", "value", "records"]].to_numpy().tolist() == [
+        *small,
+        ["a", "LB", 0, 89.0, run(LARGE, 0).key],
+    ]
+    points = pd.read_csv(folder / "chaptered-fig.csv")
+    assert points[["panel", "x", "n"]].to_numpy().tolist() == [["left", 1, 3], ["left", 2, 3], ["right", 1, 1], ["right", 2, 1]]
+    assert points["mean"].tolist() == [3, 2, 2, 1]
+    claims = pd.read_csv(folder / "chaptered-claims-seeds.csv")
+    assert claims[["claim", "side", "value"]].to_numpy().tolist()[:4] == [
+        ["T1", "A", 89.0],
+        *(["T1", "B", 90.0 + 2 * seed] for seed in range(3)),
+    ]
+    keys = {run(SMALL, 0).key, run(SMALL, 1).key, run(SMALL, 2).key, run(LARGE, 0).key}
+    assert set(pd.read_parquet(folder / "records.parquet")["key"]) == set(pd.read_csv(folder / "records.csv")["key"]) == keys

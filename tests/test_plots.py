@@ -1,20 +1,18 @@
 """Figures: what is drawn is the data, in the panels, scales and colours asked for."""
 
-import matplotlib.pyplot as plt
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import PolyCollection
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.colors import to_hex
 
 from lbgap.papers.paper import Axis, Figure
-from lbgap.plots import FIXED, MARKERS, PALETTE, draw, forest
+from lbgap.plots import FEW, FIXED, INK, MARKERS, PALETTE, draw, forest, svg
 
-
-@pytest.fixture(autouse=True)
-def _close():
-    yield
-    plt.close("all")
+T_1 = 12.7062  # Student's t, 97.5%, 1 degree of freedom, from a printed table
 
 
 def frame(*points) -> pd.DataFrame:
@@ -32,24 +30,62 @@ LEFT = Axis("left", "epoch", "loss (nats)")
 TWO_SEEDS = [("left", "SB", 0, 1, 1.0), ("left", "SB", 1, 1, 3.0), ("left", "SB", 0, 2, 4.0), ("left", "SB", 1, 2, 6.0)]
 
 
+def axes_of(of: Figure, data: pd.DataFrame) -> list:
+    """The panels that are drawn, in their order."""
+    return [ax for canvas in draw(of, data).values() for ax in canvas.axes]
+
+
 def drawn(ax) -> list[np.ndarray]:
     """The curves of a panel, empty ones (legend handles) left out."""
     return [line.get_xydata() for line in ax.get_lines() if len(line.get_xydata())]
 
 
-def test_a_line_is_the_mean_over_seeds_and_the_band_reaches_from_lowest_to_highest():
-    (ax,) = draw(figure(LEFT), frame(*TWO_SEEDS)).axes
-    (curve,) = drawn(ax)
-    assert curve.tolist() == [[1, 2], [2, 5]]
+def test_few_points_have_their_mean_its_interval_and_a_dot_a_seed():
+    """Of two seeds the interval is the mean -+ Student's t times half their distance."""
+    (ax,) = axes_of(figure(LEFT), frame(*TWO_SEEDS))
+    assert drawn(ax)[0].tolist() == [[1, 2], [2, 5]]
+    (bars,) = [c for c in ax.collections if isinstance(c, LineCollection)]
+    ends = [(2 - T_1, 2 + T_1), (5 - T_1, 5 + T_1)]
+    np.testing.assert_allclose([segment[:, 1] for segment in bars.get_segments()], ends, rtol=1e-5)
+    (dots,) = [c for c in ax.collections if isinstance(c, PathCollection)]
+    assert sorted(map(tuple, dots.get_offsets().tolist())) == [(1, 1), (1, 3), (2, 4), (2, 6)]
+
+
+def test_a_curve_has_the_band_of_the_same_interval_and_a_thin_line_a_seed():
+    x = range(FEW + 1)
+    (ax,) = axes_of(figure(LEFT), frame(*(("left", "SB", seed, at, at + 2.0 * seed) for seed in (0, 1) for at in x)))
+    *seeds, mean = drawn(ax)
+    assert [line[:, 1].tolist() for line in seeds] == [[at + 2.0 * seed for at in x] for seed in (0, 1)]
+    assert mean[:, 1].tolist() == [at + 1.0 for at in x]
     (band,) = [c for c in ax.collections if isinstance(c, PolyCollection)]
-    corners = {tuple(corner) for corner in band.get_paths()[0].vertices.tolist()}
-    assert {(1.0, 1.0), (1.0, 3.0), (2.0, 4.0), (2.0, 6.0)} <= corners
-    assert {y for _, y in corners} <= {1.0, 3.0, 4.0, 6.0}
+    corners = band.get_paths()[0].vertices
+    np.testing.assert_allclose(sorted({round(y - at, 3) for at, y in corners}), [1 - T_1, 1 + T_1], rtol=1e-4)
+
+
+def test_on_a_logarithmic_axis_mean_and_interval_are_those_of_the_logarithms():
+    (ax,) = axes_of(figure(Axis("left", "x", "y", log_y=True)), frame(("left", "SB", 0, 1, 1.0), ("left", "SB", 1, 1, 100.0)))
+    np.testing.assert_allclose(drawn(ax)[0], [[1, 10]])
+    (bars,) = [c for c in ax.collections if isinstance(c, LineCollection)]
+    np.testing.assert_allclose(bars.get_segments()[0][:, 1], [10 / 10**T_1, 10 * 10**T_1], rtol=1e-3)
+
+
+def test_one_seed_has_no_interval():
+    (ax,) = axes_of(figure(LEFT), frame(*TWO_SEEDS[::2]))
+    assert not [c for c in ax.collections if isinstance(c, LineCollection)]
+
+
+def test_the_beginning_of_a_curve_does_not_flatten_the_rest():
+    points = [("left", "SB", 0, at, 30.0 if at == 0 else 98 + 0.01 * at) for at in range(50)]
+    (ax,) = axes_of(figure(LEFT), frame(*points))
+    low, high = ax.get_ylim()
+    assert 97 < low < 98.13 and 98.49 < high < 99
+    (ax,) = axes_of(figure(Axis("left", "x", "y", log_y=True)), frame(*points))
+    assert ax.get_ylim()[0] < 30
 
 
 def test_panels_have_their_titles_labels_and_scales():
     right = Axis("right", "batch size", "percent", log_x=True, log_y=True)
-    axes = draw(figure(LEFT, right), frame(*TWO_SEEDS, ("right", "SB", 0, 10, 5.0))).axes
+    axes = axes_of(figure(LEFT, right), frame(*TWO_SEEDS, ("right", "SB", 0, 10, 5.0)))
     assert [(ax.get_title(), ax.get_xlabel(), ax.get_ylabel()) for ax in axes] == [
         ("left", "epoch", "loss (nats)"),
         ("right", "batch size", "percent"),
@@ -61,7 +97,7 @@ def test_panels_have_their_titles_labels_and_scales():
 @pytest.mark.parametrize("names", [[f"batch {i}" for i in range(20)], ["SB", *(f"batch {i}" for i in range(20)), "LB"]])
 def test_more_lines_than_colours_still_differ(names, mark):
     """The legend shows each as a pair of colour and marker that no other has."""
-    (ax,) = draw(figure(LEFT, mark=mark), frame(*(("left", n, 0, x, x + i) for i, n in enumerate(names) for x in (1, 2)))).axes
+    (ax,) = axes_of(figure(LEFT, mark=mark), frame(*(("left", n, 0, x, x + i) for i, n in enumerate(names) for x in (1, 2))))
     handles = ax.get_legend().legend_handles
     pairs = {(to_hex(h.get_color()), h.get_marker()) for h in handles}
     assert [text.get_text() for text in ax.get_legend().get_texts()] == names
@@ -71,15 +107,16 @@ def test_more_lines_than_colours_still_differ(names, mark):
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
 def test_there_is_an_axis_for_each_panel_with_data_and_no_other(n):
     axes = [Axis(f"panel {i}", "x", "y") for i in range(n + 1)]
-    canvas = draw(figure(*axes), frame(*((f"panel {i}", "SB", 0, 1, 1.0 + i) for i in range(n))))
-    assert [ax.get_title() for ax in canvas.axes] == [f"panel {i}" for i in range(n)]
+    drawings = draw(figure(*axes), frame(*((f"panel {i}", "SB", 0, 1, 1.0 + i) for i in range(n))))
+    assert list(drawings) == axes[:n]
+    assert [ax.get_title() for canvas in drawings.values() for ax in canvas.axes] == [f"panel {i}" for i in range(n)]
 
 
 def test_what_recurs_keeps_its_colour_and_lines_differ_in_colour_and_marker():
     lines = ["LB", "other", "SB", "another"]
     for order in (lines, lines[::-1]):
-        (ax,) = draw(figure(LEFT), frame(*(("left", name, 0, x, x + i) for i, name in enumerate(order) for x in (1, 2)))).axes
-        curves = [line for line in ax.get_lines() if len(line.get_xydata())]
+        (ax,) = axes_of(figure(LEFT), frame(*(("left", name, 0, x, x + i) for i, name in enumerate(order) for x in (1, 2))))
+        curves = [line for line in ax.get_lines() if len(line.get_xydata()) and line.get_marker() in MARKERS]
         colours = {name: to_hex(line.get_color()) for name, line in zip(order, curves, strict=True)}
         assert (colours["SB"], colours["LB"]) == (FIXED["SB"].lower(), FIXED["LB"].lower())
         assert len(set(colours.values())) == len(lines)
@@ -87,14 +124,14 @@ def test_what_recurs_keeps_its_colour_and_lines_differ_in_colour_and_marker():
 
 
 def test_a_legend_names_the_lines_where_there_are_several():
-    (ax,) = draw(figure(LEFT), frame(*TWO_SEEDS)).axes
+    (ax,) = axes_of(figure(LEFT), frame(*TWO_SEEDS))
     assert ax.get_legend() is None
-    (ax,) = draw(figure(LEFT), frame(*TWO_SEEDS, ("left", "LB", 0, 1, 2.0))).axes
+    (ax,) = axes_of(figure(LEFT), frame(*TWO_SEEDS, ("left", "LB", 0, 1, 2.0)))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["SB", "LB"]
 
 
 def test_points_are_drawn_one_by_one():
-    (ax,) = draw(figure(LEFT, mark="point"), frame(*TWO_SEEDS)).axes
+    (ax,) = axes_of(figure(LEFT, mark="point"), frame(*TWO_SEEDS))
     (cloud,) = ax.collections
     assert sorted(map(tuple, cloud.get_offsets().tolist())) == [(1.0, 1.0), (1.0, 3.0), (2.0, 4.0), (2.0, 6.0)]
     assert drawn(ax) == []
@@ -103,17 +140,17 @@ def test_points_are_drawn_one_by_one():
 def test_every_line_a_palette_has_can_be_drawn():
     """As many lines as there are markers; of their colours, none is used twice."""
     names = [f"line {i}" for i in range(len(MARKERS))]
-    (ax,) = draw(figure(LEFT), frame(*(("left", name, 0, x, x + i) for i, name in enumerate(names) for x in (1, 2)))).axes
-    assert len(drawn(ax)) == len(names)
+    (ax,) = axes_of(figure(LEFT), frame(*(("left", name, 0, x, x + i) for i, name in enumerate(names) for x in (1, 2))))
+    assert len([line for line in ax.get_lines() if line.get_marker() in MARKERS]) == len(names)
     assert len(set(PALETTE)) == len(PALETTE)
 
 
 def test_a_diverged_run_leaves_a_gap():
     points = [*TWO_SEEDS, ("left", "SB", 0, 3, float("nan"))]
-    (ax,) = draw(figure(LEFT), frame(*points)).axes
+    (ax,) = axes_of(figure(LEFT), frame(*points))
     assert np.isfinite(drawn(ax)[0]).all()
     log = Axis("left", "x", "y", log_x=True, log_y=True)
-    (ax,) = draw(figure(log), frame(("left", "SB", 0, 1, float("nan")))).axes
+    (ax,) = axes_of(figure(log), frame(("left", "SB", 0, 1, float("nan"))))
     assert drawn(ax) == []
 
 
@@ -121,9 +158,9 @@ def test_a_diverged_run_leaves_a_gap():
 def test_ticks_of_a_logarithmic_axis_can_be_read(low, high):
     """Where there is more than one number there are at least two ticks; labels do not touch each other."""
     axes = [Axis(name, "x", "y", log_x=True, log_y=True) for name in ("left", "right")]
-    canvas = draw(figure(*axes), frame(*((axis.name, "SB", 0, v, v) for axis in axes for v in (low, high))))
-    canvas.canvas.draw()
-    for ax in canvas.axes:
+    for canvas in draw(figure(*axes), frame(*((axis.name, "SB", 0, v, v) for axis in axes for v in (low, high)))).values():
+        FigureCanvasAgg(canvas).draw()
+        (ax,) = canvas.axes
         for axis, bounds in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
             ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
             boxes = [
@@ -144,7 +181,7 @@ def test_a_fit_stands_beside_its_line_and_its_slope_in_the_legend():
         for seed, shift in enumerate((-1.0, 1.0))
         for at in x
     ]
-    (ax,) = draw(figure(Axis("left", "x", "y", log_x=True, fit_from=10)), frame(*points)).axes
+    (ax,) = axes_of(figure(Axis("left", "x", "y", log_x=True, fit_from=10)), frame(*points))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["SB, slope 2", "LB, slope 0.5"]
     fits = [line for line in ax.get_lines() if line.get_linestyle() == "--"]
     assert [to_hex(fit.get_color()) for fit in fits] == [FIXED["SB"].lower(), FIXED["LB"].lower()]
@@ -158,10 +195,27 @@ def test_a_figure_without_data_is_refused():
             draw(figure(LEFT), empty)
 
 
-def test_figures_are_opaque_and_white():
-    """A dark page shows them on their own ground."""
-    canvas = draw(figure(LEFT), frame(*TWO_SEEDS))
-    assert to_hex(canvas.get_facecolor(), keep_alpha=True) == "#ffffffff"
+def test_a_drawing_takes_the_colours_of_the_page_and_says_what_it_shows():
+    ((_, canvas),) = draw(figure(LEFT), frame(*TWO_SEEDS, ("left", "LB", 0, 1, 2.0))).items()
+    text = svg(canvas, "here", 'LB < "SB"')
+    assert text.startswith("<svg viewBox=") and text.endswith("</svg>")
+    assert 'role="img" aria-label="LB &lt; &quot;SB&quot;"' in text
+    assert "currentColor" in text and INK not in text
+    assert f"var(--lbgap-0, {FIXED['SB']})" in text
+    assert "white" not in text and "#ffffff" not in text
+    assert {"left", "epoch", "loss (nats)", "SB", "LB"} <= set(re.findall(r">([^<>]+)</text>", text))
+
+
+def test_a_drawing_is_the_same_each_time_and_shares_no_id_with_another():
+    def text(name: str) -> str:
+        ((_, canvas),) = draw(figure(LEFT), frame(*TWO_SEEDS)).items()
+        return svg(canvas, name, "words")
+
+    assert text("one") == text("one")
+    ids = {name: set(re.findall(r'\bid="([^"]+)"', text(name))) for name in ("one", "two")}
+    assert ids["one"] and not ids["one"] & ids["two"]
+    for used in re.findall(r"(?:href=\"|url\()#([^\")]+)", text("one")):
+        assert used in ids["one"]
 
 
 # ---------------------------------------------------------------- the forest of claims

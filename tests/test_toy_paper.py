@@ -98,7 +98,7 @@ CELLS = [
     "chapter.verdicts()",
     'chapter.table("table1")',
     'chapter.figure("travel")',
-    'chapter.figure_numbers("travel")',
+    'chapter.records("travel")',
     'chapter.prose("Small batches reach {table1:digits:batch 100}; Y1 is {Y1}, {Y1:effect}.")',
     "chapter.live()",
 ]
@@ -216,7 +216,7 @@ def test_its_notebook_shows_the_committed_records_and_trains_nothing(home):
     accuracy = [r.results["final"]["test"]["batch"]["accuracy"] for r in Store(home / "results") if r.job.batch_size == 100]
     ours = f"{np.mean(accuracy):.2f} ± {np.std(accuracy, ddof=1):.2f}"
     assert ours in table
-    assert "image" in figure
+    assert 'role="img" aria-label="distance: ' in figure
     assert "toy-travel.csv" in numbers
     assert ours in prose
     assert f"{(travelled(home, 700) - travelled(home, 100)).mean():+.3g} [" in prose

@@ -154,6 +154,11 @@ class Series:
     jobs: Jobs
     read: Callable[..., Iterable[tuple]]
 
+    def points(self, *results: dict) -> list[tuple[str, float, float]]:
+        """(line, x, y) of one seed, from the results of its records."""
+        found = self.read(*results)
+        return [(line, float(x), float(y)) for line, x, y in (found if self.line is None else ((self.line, *p) for p in found))]
+
 
 @dataclass(frozen=True)
 class Figure:

@@ -1,0 +1,255 @@
+"""From any number shown to the records behind it: every seed's value and the keys of the records it was read from.
+
+The folds of the pages, the CSV files with one line a seed and ``python -m lbgap show`` are all made of this.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from lbgap import papers, report, verdicts
+from lbgap.papers.paper import Figure, Quantity
+from lbgap.records import Record, Store
+from lbgap.stats import t_interval
+from lbgap.verdicts import Judged
+
+SEED_COLUMNS = ["profile", "seed", "value", "state", "records"]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The values behind a table, a figure or a claim.
+
+    ``lines`` has a line a seed of each place: the columns of ``places`` (row and column; panel, line and x; setting and
+    side), then profile, seed, value, ``state`` ("", "diverged" or "undefined" where there is no value) and ``records``, a tuple
+    of keys. What has no record is absent.
+    """
+
+    paper: str
+    name: str
+    title: str
+    places: tuple[str, ...]
+    lines: pd.DataFrame
+
+    def anchor(self, *place: str | float) -> str:
+        """What a page calls the place."""
+        return anchor(self.paper, self.name, *place)
+
+    def command(self, part: str = "") -> str:
+        """What computes it all once more, into a folder of its own."""
+        profile = self.lines["profile"].iloc[0] if len(self.lines) else "cpu"
+        only = f"{self.name}/{part}" if part and self.places[0] == "row" else self.name
+        only = f"'{only}'" if re.search(r"[^\w/.+-]", only) else only
+        return f"python -m lbgap run {self.paper} --profile {profile} --only {only} --results runs"
+
+
+def anchor(paper: str, *parts: str | float) -> str:
+    """The id of a place on a paper's page: ``anchor("keskar", "table3", "C1", "eps1e-3_LB")``."""
+    words = (f"{part:g}".replace("-", "minus") if isinstance(part, float) else str(part) for part in (paper, *parts))
+    return "-".join(re.sub(r"[^\w.+]+", "-", word).strip("-") for word in words)
+
+
+def of(paper: str, name: str, store: Store) -> Trace:
+    """The committed values behind a table, a figure or a claim; of a part of one with ``table3/C1``.
+
+    Raises:
+        ValueError: a name that the paper does not have, or a part without records.
+    """
+    whole, _, part = name.partition("/")
+    studies = report.committed_studies(paper)
+    if any(t.name == whole for s in studies for t in s.tables):
+        trace = _of_table(paper, whole, store)
+    elif any(f.name == whole for s in studies for f in s.figures):
+        trace = _of_figure(paper, whole, store)
+    elif any(c.id == whole for s in studies for c in (*s.claims, *s.questions)):
+        trace = of_claim(paper, next(j for j in _judged(paper, store) if j.claim.id == whole), store)
+    else:
+        raise ValueError(f"name is '{whole}'; {paper} has {', '.join(names(paper))}, and the keys of records")
+    if not part:
+        return trace
+    lines, first = trace.lines, trace.places[0]
+    if part not in set(lines[first]):
+        have = "; ".join(dict.fromkeys(lines[first])) or "no records"
+        raise ValueError(f"{first} of {whole} is '{part}'; accepted is one of: {have}")
+    return replace(trace, lines=lines[lines[first] == part].reset_index(drop=True))
+
+
+def rows(found: Trace) -> tuple[str, ...]:
+    """The places that a fold has a line for: of a figure whose lines are curves, each held by one record, the lines."""
+    lines = found.lines
+    if "x" in found.places and len(lines) and lines.groupby(["panel", "line", "seed"])["records"].nunique().max() == 1:
+        return found.places[:2]
+    return found.places
+
+
+def names(paper: str) -> list[str]:
+    """The tables, figures and claims of a paper that committed records may fill."""
+    studies = report.committed_studies(paper)
+    found = [
+        [t.name for t in s.tables] + [f.name for f in s.figures] + [c.id for c in (*s.claims, *s.questions)] for s in studies
+    ]
+    return list(dict.fromkeys(name for part in found for name in part))
+
+
+def _judged(paper: str, store: Store) -> list[Judged]:
+    """Its claims, and what is asked beyond it."""
+    return [*verdicts.committed_verdicts(paper, store), *verdicts.committed_questions(paper, store)]
+
+
+def _per_seed(quantity: Quantity, store: Store) -> Iterator[tuple]:
+    """(seed, value, state, keys) of each seed that has its records."""
+    for seed, (value, jobs) in enumerate(zip(report.values(quantity, store), quantity.jobs, strict=True)):
+        if value is not None:
+            yield seed, value, _state(value, jobs, store), tuple(dict.fromkeys(job.key for job in jobs))
+
+
+def _state(value: float, jobs: tuple, store: Store) -> str:
+    """Why there is no value, where there is none."""
+    if not pd.isna(value):
+        return ""
+    return "diverged" if any(store.get(job).results.get("diverged") for job in jobs) else "undefined"
+
+
+def _of_table(paper: str, name: str, store: Store) -> Trace:
+    table, frame = report.committed_table(paper, name, store)
+    cells = {
+        (s.profile, c.row, c.column): c
+        for s in report.committed_studies(paper)
+        for t in s.tables
+        if t.name == name
+        for c in t.cells
+        if c.quantity
+    }
+    lines = [
+        (row, column, profile, *line)
+        for profile, row, column in frame[["profile", "row", "column"]].itertuples(index=False)
+        if (profile, row, column) in cells
+        for line in _per_seed(cells[profile, row, column].quantity, store)
+    ]
+    places = ("row", "column")
+    return Trace(paper, name, table.title, places, pd.DataFrame(lines, columns=[*places, *SEED_COLUMNS]))
+
+
+def _of_figure(paper: str, name: str, store: Store) -> Trace:
+    """Like :func:`report.committed_figure`, each panel from the first profile that has any of it."""
+    figure, _, _ = report.committed_figure(paper, name, store)
+    ticks = {axis.name: axis.ticks for axis in figure.panels}
+    lines, filled = [], {}
+    for study in report.committed_studies(paper):
+        for series in (s for f in study.figures if f.name == name for s in f.series):
+            for seed, jobs in enumerate(series.jobs):
+                records = [store.get(job) for job in jobs]
+                if all(records) and filled.setdefault(series.panel, study.profile) == study.profile:
+                    keys = tuple(dict.fromkeys(r.key for r in records))
+                    for line, x, y in series.points(*(r.results for r in records)):
+                        at = ticks[series.panel][int(x)] if ticks.get(series.panel) else x
+                        lines.append((series.panel, line, at, study.profile, seed, y, _state(y, jobs, store), keys))
+    places = ("panel", "line", "x")
+    return Trace(paper, name, figure.title, places, pd.DataFrame(lines, columns=[*places, *SEED_COLUMNS]))
+
+
+def of_claim(paper: str, judged: Judged, store: Store) -> Trace:
+    """The values behind a claim that has been judged: both sides of each of its settings."""
+    lines = [
+        (setting.label, side, judged.profile, *line)
+        for setting in judged.claim.settings
+        for side, quantity in (("A", setting.a), ("B", setting.b))
+        if quantity
+        for line in _per_seed(quantity, store)
+    ]
+    places = ("setting", "side")
+    return Trace(paper, judged.claim.id, judged.claim.text, places, pd.DataFrame(lines, columns=[*places, *SEED_COLUMNS]))
+
+
+# ---------------------------------------------------------------- points of figures
+
+
+def summary(figure: Figure, data: pd.DataFrame) -> pd.DataFrame:
+    """A line a point of a figure's data (panel, line, seed, x, y): mean over seeds, its 95% interval, and n.
+
+    In panels with a logarithmic y axis it is the geometric mean, and the interval is that of the logarithms, as for ratios;
+    where a value is not positive there is none.
+    """
+    logarithmic = {axis.name for axis in figure.panels if axis.log_y}
+
+    def line(place: tuple, y: pd.Series) -> tuple:
+        y = y.dropna().to_numpy(float)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scaled = np.log(y) if place[0] in logarithmic else y
+        if not len(y) or not np.isfinite(scaled).all():
+            return (*place, math.nan, math.nan, math.nan, len(y))
+        e = t_interval(scaled)
+        found = [e.effect, *((e.low, e.high) if e.n > 1 else (math.nan, math.nan))]
+        if place[0] in logarithmic:
+            found = [float(f"{math.exp(v):.12g}") for v in found]  # the mean of equal values is that value
+        return (*place, *found, e.n)
+
+    places = ["panel", "line", "x"]
+    lines = [line(place, part) for place, part in data.groupby(places, sort=False)["y"]]
+    return pd.DataFrame(lines, columns=[*places, "mean", "low", "high", "n"])
+
+
+# ---------------------------------------------------------------- records
+
+
+def record(key: str, store: Store) -> Record:
+    """The record of a key, or of the beginning of one that no other key shares.
+
+    Raises:
+        ValueError: no record, or several.
+    """
+    found = sorted(store.folder.glob(f"{key[:2]}/{key}*.json")) if re.fullmatch(r"[0-9a-f]{4,}", key) else []
+    if len(found) != 1:
+        many = f"; {len(found)} records begin so" if found else ""
+        raise ValueError(f"key is '{key}'; accepted is the key of a record in {store.folder}, or its first letters{many}")
+    return Record.from_json(found[0].read_bytes(), str(found[0]), found[0].stem)
+
+
+def uses() -> dict[str, list[str]]:
+    """By key of a job, the tables, figures and claims that read its record: "keskar table2", in the papers' order."""
+    out: dict[str, dict[str, None]] = {}
+    for paper in papers.papers():
+        for study in report.committed_studies(paper):
+            for name, groups in study.groups():
+                if "/" not in name:
+                    for job in (job for per in groups for seed in per for job in seed):
+                        out.setdefault(job.key, {})[f"{paper} {name}"] = None
+    return {key: list(found) for key, found in out.items()}
+
+
+# ---------------------------------------------------------------- as text
+
+
+def text(what: str, name: str | None, store: Store) -> str:
+    """What ``python -m lbgap show`` prints: of a paper's table, figure or claim what its fold has, or one record by its key.
+
+    Raises:
+        ValueError: an unknown paper, name or key.
+    """
+    if name is None and what not in papers.papers():
+        return _record_text(record(what, store), store)
+    if name is None:
+        raise ValueError(f"name is not given; {what} has {', '.join(names(what))}")
+    found = of(papers.get(what).name, name, store)
+    if found.lines.empty:
+        return f"{found.name}: {found.title}\nnot run yet; {found.command(name.partition('/')[2])}"
+    last = found.lines.drop_duplicates([*rows(found), "seed"], keep="last")  # of a curve its last point, as in the fold
+    shown = last.assign(
+        value=[line.state or f"{line.value:.6g}" for line in last.itertuples()], records=last["records"].map(" ".join)
+    )
+    table = shown[[*found.places, "profile", "seed", "value", "records"]].to_string(index=False, justify="left")
+    return f"{found.name}: {found.title}\n{table}\ncomputed again by: {found.command(name.partition('/')[2])}"
+
+
+def _record_text(found: Record, store: Store) -> str:
+    used = uses().get(found.key, [])
+    held = json.loads(found.to_json())
+    results = {k: f"{len(v)} values" if isinstance(v, list) else v for k, v in held["results"].items()}
+    parts = {"specification": held["job"], "results": results, "provenance": held["provenance"]}
+    lines = [f"{found.key}: {found.job.kind}, {store.path(found.key)}", f"used by: {', '.join(used) or 'nothing committed'}"]
+    return "\n".join([*lines, *(f"{name}: {json.dumps(part, indent=1)}" for name, part in parts.items())])

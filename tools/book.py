@@ -2,7 +2,7 @@
 
 execute   run every chapter with papermill into _build/run; the checkout is not touched
 html      build _build/html from the executed chapters; a warning is an error
-check     are the images described, the local links good, the pages free of outside requests?
+check     are the images described, the numbers led to records, the local links good, the pages free of outside requests?
 refresh   re-run the stored chapters in place, on committed records, without times or paths
 """
 
@@ -17,23 +17,26 @@ import shutil
 import subprocess
 import sys
 import time
-from html.parser import HTMLParser
+from collections import Counter
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import nbformat
 import yaml
+from bs4 import BeautifulSoup
 from papermill import inspect_notebook
 
-from lbgap.pages import export_csv
+import lbgap
+from lbgap import pages
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK, BUILD = ROOT / "book", ROOT / "_build"
 RUN, SOURCE, HTML = BUILD / "run", BUILD / "src", BUILD / "html"
 NOTEBOOKS = shutil.ignore_patterns("*.ipynb", ".ipynb_checkpoints")
 KERNEL = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # no debugger text on stderr
-SHAPES_A_CHAPTER = ("lbgap/**/*.py", "lbgap/**/*.yaml", "results/**/*.json", "requirements.txt")
+SHAPES_A_CHAPTER = ("lbgap/**/*.py", "lbgap/**/*.yaml", "lbgap/**/*.html", "results/**/*.json", "requirements.txt")
 
 
 def chapters() -> list[Path]:
@@ -101,6 +104,26 @@ def tidy(notebook, keep_injected: bool = False):
     return notebook
 
 
+def configuration() -> dict:
+    """The book's settings, with a footer that says which state of the repository it was made from."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    url = config["repository"]["url"].rstrip("/")
+    git = ["git", "-C", str(ROOT), "log", "-1", "--format=%h %cs"]
+    found = subprocess.run(git, capture_output=True, text=True).stdout.split()  # empty: no repository
+    state = ""
+    if found:
+        commit, date = found
+        state = f", {date}, commit " + (f'<a href="{url}/commit/{commit}">{commit}</a>' if url else commit)
+    licence = f'<a href="{url}/blob/main/LICENSE">MIT licence</a>' if url else "MIT licence"
+    footer = f"Version {lbgap.__version__}{state}. {licence}."
+    config["sphinx"]["config"]["html_theme_options"] |= {
+        "extra_footer": footer,
+        "repository_url": url,
+        "use_repository_button": bool(url),
+    }
+    return config
+
+
 def html() -> None:
     """Build the pages from one source folder: the settings, the executed chapters and MathJax."""
     missing = [path.name for path in chapters() if not (RUN / path.name).exists()]
@@ -111,11 +134,14 @@ def html() -> None:
     shutil.copytree(BOOK, SOURCE / "book", ignore=NOTEBOOKS)
     for path in chapters():
         shutil.copy(RUN / path.name, SOURCE / "book")
-    downloads = SOURCE / "book" / "downloads"  # the numbers behind the tables and figures
-    downloads.mkdir()
-    export_csv(downloads)
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(ROOT / name, SOURCE)
+    # Records and numbers lie on the site where they lie seen from a notebook: ../results, downloads.
+    downloads = SOURCE / "extra" / "book" / "downloads"
+    downloads.mkdir(parents=True)
+    pages.export(downloads)
+    shutil.copytree(ROOT / "results", SOURCE / "extra" / "results", ignore=shutil.ignore_patterns(".*"))
+    (SOURCE / "book" / "records-table.html").write_text(pages.records_table())
+    shutil.copy(ROOT / "_toc.yml", SOURCE)
+    (SOURCE / "_config.yml").write_text(yaml.safe_dump(configuration(), sort_keys=False, allow_unicode=True))
     mathjax = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax"
     target = SOURCE / "mathjax-static" / "mathjax"
     target.mkdir(parents=True)
@@ -126,56 +152,73 @@ def html() -> None:
     print(f"The book: {HTML / 'index.html'}")
 
 
-class Page(HTMLParser):
-    """Collects the images, the links and everything a browser would fetch by itself."""
+class Page:
+    """A built page: its elements, and its parts by id."""
 
     def __init__(self, path: Path):
-        super().__init__()
-        self.images, self.links, self.fetched, self.scripts, self.in_script = [], [], [], "", False
-        self.feed(path.read_text(encoding="utf-8"))
+        self.soup = BeautifulSoup(path.read_bytes(), "html.parser")
+        self.ids = Counter(element["id"] for element in self.soup.find_all(id=True))
 
-    def handle_starttag(self, tag, attributes):
-        values = dict(attributes)
-        self.in_script = tag == "script"
-        if tag == "img":
-            self.images.append((values.get("alt") or "", values.get("src") or ""))
-        if tag == "a" and values.get("href"):
-            self.links.append(values["href"])
-        relation = set((values.get("rel") or "").split())
-        if tag == "link" and values.get("href") and not relation & {"canonical", "next", "prev", "author"}:
-            self.fetched.append(values["href"])
-        if values.get("src"):
-            self.fetched.append(values["src"])
+    def undescribed(self) -> Iterator[str]:
+        """Images and drawings without words."""
+        for image in self.soup.find_all("img"):
+            words = image.get("alt") or ""
+            if len(words) < 10 or re.search(r"\.(png|svg|jpe?g)$", words):
+                yield f"no alternative text for {image.get('src')} (it has {words!r})"
+        for drawing in self.soup.find_all("svg", role="img"):
+            if len(words := drawing.get("aria-label") or "") < 10:
+                yield f"no alternative text for a drawing (it has {words!r})"
 
-    def handle_endtag(self, tag):
-        self.in_script = False
+    def fetched(self) -> list[str]:
+        """What a browser loads by itself."""
+        kept = {"canonical", "next", "prev", "author"}
+        links = [e["href"] for e in self.soup.find_all("link", href=True) if not kept & set(e.get("rel") or ())]
+        return links + [e["src"] for e in self.soup.find_all(src=True)]
 
-    def handle_data(self, data):
-        self.scripts += data if self.in_script else ""
+    def links(self) -> list[str]:
+        """What a reader may follow."""
+        return [e["href"] for e in self.soup.find_all("a", href=True)]
+
+    def outside(self) -> Iterator[str]:
+        """What is loaded from elsewhere, by an element or a script."""
+        yield from (url for url in self.fetched() if re.match(r"(https?:)?//", url))
+        for script in self.soup.find_all("script"):
+            yield from re.findall(r"https?://[^\s\"']*(?:cdn|unpkg|jsdelivr|googleapis)[^\s\"']*", script.string or "")
+
+    def without_records(self) -> Iterator[str]:
+        """Numbers that lead to a place of this page where no record is, neither in its row nor beneath it."""
+        for url in sorted({e["href"] for e in self.soup.find_all("a", class_="lbgap-number")}):
+            place = self.soup.find(id=url[1:])
+            around = place and (place.find_parent("tr") or place.find_parent("details") or place.parent)
+            if around and not around.find("a", href=re.compile(r"\.json$")):
+                yield f"a number leads to {url}, where no record is"
 
 
 def check() -> None:
     """Exit with the list of what is wrong with the built pages."""
-    faults, pages = [], sorted(p for p in HTML.rglob("*.html") if "_static" not in p.parts)
-    for path in pages:
-        page, name = Page(path), path.relative_to(HTML)
-        for alt, source in page.images:
-            if len(alt) < 10 or re.search(r"\.(png|svg|jpe?g)$", alt):
-                faults.append(f"{name}: no alternative text for {source} (it has {alt!r})")
-        outside = [u for u in page.fetched if re.match(r"(https?:)?//", u)]
-        outside += re.findall(r"https?://[^\s\"']*(?:cdn|unpkg|jsdelivr|googleapis)[^\s\"']*", page.scripts)
-        faults += [f"{name}: fetched from outside: {url}" for url in outside]
-        for url in {*page.fetched, *page.links}:
+    faults = []
+    built = {path: Page(path) for path in sorted(HTML.rglob("*.html")) if "_static" not in path.parts}
+    for path, page in built.items():
+        found = [*page.undescribed(), *(f"fetched from outside: {url}" for url in page.outside())]
+        for url in sorted({*page.fetched(), *page.links()}):
             parts = urlsplit(url)
-            if not parts.scheme and not parts.netloc and parts.path:
-                if not (path.parent / unquote(parts.path)).exists():
-                    faults.append(f"{name}: broken link to {url}")
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            there = target.exists() if parts.path else True
+            place = unquote(parts.fragment)
+            if not there or (place and target in built and place not in built[target].ids):
+                found.append(f"broken link to {url}")
+        found += [f"the id {name} stands twice" for name, times in page.ids.items() if times > 1]
+        faults += [f"{path.relative_to(HTML)}: {fault}" for fault in [*found, *page.without_records()]]
     for path in HTML.rglob("*.css"):
         outside = re.findall(r"(?:@import|url\()\s*[\"']?((?:https?:)?//[^\"')]+)", path.read_text("utf-8"))
         faults += [f"{path.relative_to(HTML)}: fetched from outside: {url}" for url in outside]
-    if faults or not pages:
+    if faults or not built:
         sys.exit("\n".join(faults or [f"no pages in {HTML}"]))
-    print(f"{len(pages)} pages: every image described, every local link good, nothing fetched from outside")
+    print(
+        f"{len(built)} pages: every image described, every number with its records, every local link good, nothing from outside"
+    )
 
 
 def refresh() -> None:

@@ -11,12 +11,13 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 unexport JUPYTER_PATH PYTHONPATH PYTHONHOME
 
-.PHONY: help env book test bench notebooks check clean distclean
+.PHONY: help env book test lab bench notebooks check clean distclean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make book       execute the chapters (quick profile) and build the HTML into _build/html"
 	@echo "make test       lint, tests, and every chapter re-run against its stored outputs"
+	@echo "make lab        open the chapters in JupyterLab, which is installed on demand"
 	@echo "make notebooks  refresh the stored outputs of the chapters from the committed records"
 	@echo "make clean      remove what was built; make distclean removes the environment too"
 
@@ -42,6 +43,13 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/pytest
 	$(BIN)/pytest --nbval --nbval-current-env -W default book
+
+# JupyterLab is no part of the pinned environment, but leaves it as it is.
+lab: $(STAMP)
+	@test -x $(BIN)/jupyter-lab || \
+	  $(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation -c requirements.txt -e '.[lab]'
+	$(BIN)/jupyter trust book/*.ipynb
+	$(BIN)/jupyter-lab book/keskar.ipynb
 
 notebooks: $(STAMP)
 	$(BIN)/python tools/book.py refresh

@@ -210,7 +210,7 @@ def _words(part: str | float) -> str:
 
 
 def _seed(line: pd.Series) -> str:
-    value = line["state"] or (f"{line['value']:.4g}" if abs(line["value"]) < 1000 else f"{line['value']:,.0f}")
+    value = trace.in_words(line)
     links = [f"<a href='../results/{key[:2]}/{key}.json' download>{key[:8]}</a>" for key in line["records"]]
     if len(links) > MANY:
         return f"{value}<details><summary>{len(links)} records</summary>{' '.join(links)}</details>"

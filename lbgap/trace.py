@@ -108,9 +108,9 @@ def _per_seed(quantity: Quantity, store: Store) -> Iterator[tuple]:
             yield seed, value, _state(value, jobs, store), tuple(dict.fromkeys(job.key for job in jobs))
 
 
-def _state(value: float, jobs: tuple, store: Store) -> str:
+def _state(value: float | tuple[float, ...], jobs: tuple, store: Store) -> str:
     """Why there is no value, where there is none."""
-    if not pd.isna(value):
+    if not np.isnan(value).any():
         return ""
     return "diverged" if any(store.get(job).results.get("diverged") for job in jobs) else "undefined"
 
@@ -164,6 +164,14 @@ def of_claim(paper: str, judged: Judged, store: Store) -> Trace:
     ]
     places = ("setting", "side")
     return Trace(paper, judged.claim.id, judged.claim.text, places, pd.DataFrame(lines, columns=[*places, *SEED_COLUMNS]))
+
+
+def in_words(line: pd.Series, digits: int = 4) -> str:
+    """A seed's value, in order where a trend reads several; why there is none, where there is none."""
+    if line["state"]:
+        return line["state"]
+    values = line["value"] if isinstance(line["value"], tuple) else (line["value"],)
+    return ", ".join(f"{v:.{digits}g}" if abs(v) < 10**digits else f"{v:,.0f}" for v in values)
 
 
 # ---------------------------------------------------------------- points of figures
@@ -239,9 +247,7 @@ def text(what: str, name: str | None, store: Store) -> str:
     if found.lines.empty:
         return f"{found.name}: {found.title}\nnot run yet; {found.command(name.partition('/')[2])}"
     last = found.lines.drop_duplicates([*rows(found), "seed"], keep="last")  # of a curve its last point, as in the fold
-    shown = last.assign(
-        value=[line.state or f"{line.value:.6g}" for line in last.itertuples()], records=last["records"].map(" ".join)
-    )
+    shown = last.assign(value=[in_words(line, 6) for _, line in last.iterrows()], records=last["records"].map(" ".join))
     table = shown[[*found.places, "profile", "seed", "value", "records"]].to_string(index=False, justify="left")
     return f"{found.name}: {found.title}\n{table}\ncomputed again by: {found.command(name.partition('/')[2])}"
 

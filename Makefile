@@ -18,6 +18,7 @@ help:
 	@echo "make book       execute the chapters (quick profile) and build the HTML into _build/html"
 	@echo "make test       lint, tests, and every chapter re-run against its stored outputs"
 	@echo "make lab        open the chapters in JupyterLab, which is installed on demand"
+	@echo "make bench      measure what the book says about speed, in at most ten minutes"
 	@echo "make notebooks  refresh the stored outputs of the chapters from the committed records"
 	@echo "make clean      remove what was built; make distclean removes the environment too"
 
@@ -50,6 +51,9 @@ lab: $(STAMP)
 	  $(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation -c requirements.txt -e '.[lab]'
 	$(BIN)/jupyter trust book/*.ipynb
 	$(BIN)/jupyter-lab book/keskar.ipynb
+
+bench: $(STAMP)
+	$(BIN)/python tools/benchmark.py
 
 notebooks: $(STAMP)
 	$(BIN)/python tools/book.py refresh

@@ -43,23 +43,23 @@ def status_page(paper: str | None = None) -> None:
     display(HTML(render.styled(shown.set_index(["paper", "profile", columns["table"]]), "Jobs recorded and missing")))
 
 
-def benchmark(name: str) -> None:
-    """The measured ratios of one name in ``benchmark.json``, which ``tools/benchmark.py`` writes.
+def benchmark(name: str | None = None) -> None:
+    """The measured ratios of one name in ``benchmark.json``, or all of them, which ``make bench`` writes.
 
     Raises:
         ValueError: a name that it does not hold.
     """
     found = json.loads((paths.ROOT / "results" / "benchmark.json").read_text())
-    lines = [line for line in found["ratios"] if line["name"] == name]
+    lines = [line for line in found["ratios"] if name in (None, line["name"])]
     if not lines:
         raise ValueError(f"benchmark is '{name}'; accepted are {', '.join(sorted({r['name'] for r in found['ratios']}))}")
-    shown = pd.DataFrame(
-        {
-            "against": [f"{r['against']}, {r['milliseconds']:,} ms" for r in lines],
-            "ratio": [f"× {r['ratio']:g} [{r['least']:g}, {r['greatest']:g}]" for r in lines],
-        },
-        index=pd.Index([html.escape(r["what"]) for r in lines], name="time of a forward and backward pass"),
-    )
+    columns = {
+        "against": [r["against"] + (f", {r['milliseconds']:,} ms" if "milliseconds" in r else "") for r in lines],
+        "ratio": [f"× {r['ratio']:g} [{r['least']:g}, {r['greatest']:g}]" for r in lines],
+    }
+    if any("target" in r for r in lines):
+        columns["target"] = [f"{r['target']}: {'met' if r['met'] else 'missed'}" if "target" in r else "" for r in lines]
+    shown = pd.DataFrame(columns, index=pd.Index([html.escape(r["what"]) for r in lines], name="time of"))
     note = f"Median of repeated runs, least and greatest, on {found['machine']}, torch {found['torch']}."
     display(HTML(render.styled(shown, "Speed") + f"<p class='lbgap-note'>{html.escape(note)}</p>"))
 

@@ -20,6 +20,7 @@ help:
 	@echo "make lab        open the chapters in JupyterLab, which is installed on demand"
 	@echo "make bench      measure what the book says about speed, in at most ten minutes"
 	@echo "make notebooks  refresh the stored outputs of the chapters from the committed records"
+	@echo "                (book and notebooks: CHAPTER=keskar for one alone)"
 	@echo "make clean      remove what was built; make distclean removes the environment too"
 
 env: $(STAMP)
@@ -36,7 +37,7 @@ $(STAMP): requirements.txt pyproject.toml
 	fi
 
 book: $(STAMP)
-	$(BIN)/python tools/book.py execute
+	$(BIN)/python tools/book.py execute $(CHAPTER)
 	$(BIN)/python tools/book.py html
 	$(BIN)/python tools/book.py check
 
@@ -56,7 +57,7 @@ bench: $(STAMP)
 	$(BIN)/python tools/benchmark.py
 
 notebooks: $(STAMP)
-	$(BIN)/python tools/book.py refresh
+	$(BIN)/python tools/book.py refresh $(CHAPTER)
 
 check: $(STAMP)
 	$(BIN)/python tools/book.py check

@@ -140,3 +140,21 @@ def test_a_number_leads_to_a_record(tmp_path, monkeypatch):
         "<table><tr><th><span id='place'></span></th><td><a href='ab.json'>ab</a></td></tr></table>"
     )
     tool.check()
+
+
+def test_a_chapter_is_shaped_by_its_own_paper_and_records_alone():
+    keskar, status = (ROOT / "book" / f"{name}.ipynb" for name in ("keskar", "status"))
+    claims = {name: ROOT / "lbgap" / "papers" / name / "claims.py" for name in ("keskar", "hoffer")}
+    facts = ROOT / "lbgap" / "papers" / "hoffer.yaml"
+    assert tool.shapes(keskar, claims["keskar"]) and not tool.shapes(keskar, claims["hoffer"])
+    assert not tool.shapes(keskar, facts) and tool.shapes(status, facts)
+    assert tool.shapes(keskar, ROOT / "lbgap" / "papers" / "walk.py")  # of no paper
+    records = {path.stem: path for path in (ROOT / "results").glob("??/*.json")}
+    own = {key for key, path in records.items() if tool.shapes(keskar, path)}
+    wanted = {job.key for study in report.committed_studies("keskar") for job in study.jobs()}
+    assert wanted & set(records) <= own < set(records)
+
+
+def test_an_unknown_chapter_is_refused():
+    with pytest.raises(SystemExit, match="^chapter is 'keskr'; accepted are intro, keskar"):
+        tool.named(["keskr"])

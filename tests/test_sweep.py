@@ -24,7 +24,7 @@ import lbgap
 from lbgap import executors, networks, papers, sweep, train
 from lbgap.jobs import Cache
 from lbgap.records import Store
-from lbgap.spec import DataSpec, Job, Measure, OptimizerSpec, Train
+from lbgap.spec import DataSpec, Job, Measure, OptimizerSpec, SamSpec, Train
 
 PATH = [str(Path(__file__).parent), str(Path(lbgap.__file__).parents[1])]
 PATIENCE = 180  # seconds after which a process that should have ended is called stuck
@@ -36,7 +36,8 @@ def sharpness_of(run: Train, epoch: int | None = None, **arguments) -> Measure:
 
 
 def study(seeds: int = 2) -> list[Job]:
-    """Small and large batches, a chain of warm starts, every kind of measurement; some children before their parents."""
+    """Small and large batches, a chain of warm starts, measurements, some children before their parents; ghost batches, SAM
+    on accumulated slices, a language model."""
     jobs: list[Job] = []
     for seed in range(seeds):
         small, large = digits_run(64, seed), digits_run(719, seed)
@@ -51,7 +52,21 @@ def study(seeds: int = 2) -> list[Job]:
             sharpness_of(large, space="random", p=3),
             warm,
         ]
-    return jobs
+    sgd = OptimizerSpec(name="sgd", learning_rate=0.1, momentum=0.9)
+    text = Train(
+        data=DataSpec(name="topics", n_train=2000, n_test=400),
+        model="smith.LSTM",
+        options={"width": 8, "depth": 1},
+        optimizer=OptimizerSpec(name="sgd", learning_rate=1.0),
+        batch_size=10,
+        updates=20,
+        seed=0,
+    )
+    return jobs + [
+        digits_run(256, epochs=1, ghost_batch_size=64),
+        digits_run(256, epochs=1, optimizer=sgd, slice_size=64, sam=SamSpec(rho=0.05)),
+        text,
+    ]
 
 
 def stuck(seed: int = 0) -> Train:

@@ -1,4 +1,4 @@
-"""Execute, build, refresh and check the book: `python tools/book.py STEP`. Run by the Makefile.
+"""Execute, build, refresh and check the book: `python tools/book.py STEP [CHAPTER ...]`. Run by the Makefile.
 
 execute   run every chapter with papermill into _build/run; the checkout is not touched
 html      build _build/html from the executed chapters; a warning is an error
@@ -19,6 +19,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -29,7 +30,7 @@ from bs4 import BeautifulSoup
 from papermill import inspect_notebook
 
 import lbgap
-from lbgap import pages
+from lbgap import pages, papers, report
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK, BUILD = ROOT / "book", ROOT / "_build"
@@ -54,21 +55,51 @@ def chapters() -> list[Path]:
     return [path for path in paths if path.exists()]
 
 
+def named(chosen: list[str]) -> list[Path]:
+    """The chapters of these names, or all of them; an unknown name ends it with a sentence."""
+    known = {path.stem: path for path in chapters()}
+    for name in chosen:
+        if name not in known:
+            sys.exit(f"chapter is '{name}'; accepted are {', '.join(known)}")
+    return [path for name, path in known.items() if not chosen or name in chosen]
+
+
 def digest(notebook: Path, profile: str) -> str:
-    """A hash of what shapes an executed chapter: itself, the library, the records, the pinned versions."""
+    """A hash of what shapes an executed chapter: itself, the library, the records, the pinned versions.
+
+    A paper's chapter shows no other paper: their modules and records do not shape it.
+    """
     value = hashlib.sha256(f"{profile} {sys.version_info[:3]}".encode())
-    for path in [notebook, *sorted(p for pattern in SHAPES_A_CHAPTER for p in ROOT.glob(pattern))]:
+    for path in [notebook, *sorted(p for pattern in SHAPES_A_CHAPTER for p in ROOT.glob(pattern) if shapes(notebook, p))]:
         value.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
     return value.hexdigest()
 
 
-def execute(profile: str, force: bool) -> None:
+def shapes(notebook: Path, path: Path) -> bool:
+    """Whether a file of the library or a record can change what a chapter shows."""
+    others = set(papers.papers()) - {notebook.stem}
+    if notebook.stem not in papers.papers():
+        return True
+    parts = path.relative_to(ROOT).parts
+    if parts[0] == "results":
+        return path.stem in _keys(notebook.stem) or path.parent == ROOT / "results"
+    return not (parts[:2] == ("lbgap", "papers") and parts[2].removesuffix(path.suffix) in others)
+
+
+@lru_cache
+def _keys(paper: str) -> frozenset[str]:
+    """The keys of every job of a paper's committed profiles, and of the runs that they need."""
+    jobs = [job for study in report.committed_studies(paper) for job in study.jobs()]
+    return frozenset(key for job in jobs for key in (job.key, *(weights.run.key for weights in job.parents)))
+
+
+def execute(profile: str, force: bool, chosen: list[str]) -> None:
     """Run the chapters into `_build/run`; a chapter is kept when nothing that shapes it has changed."""
     RUN.mkdir(parents=True, exist_ok=True)
     environment = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"} | KERNEL
     log = BUILD / "execution.json"  # chapter -> digest, profile, seconds
     done = json.loads(log.read_text()) if log.exists() else {}
-    for notebook in chapters():
+    for notebook in named(chosen):
         name, output, key = notebook.stem, RUN / notebook.name, digest(notebook, profile)
         if not force and output.exists() and done.get(name, {}).get("digest") == key:
             print(f"{name}: unchanged", flush=True)
@@ -221,13 +252,13 @@ def check() -> None:
     )
 
 
-def refresh() -> None:
+def refresh(chosen: list[str]) -> None:
     """Re-run the committed chapters with their own default parameters and store the outputs in place."""
     from nbclient import NotebookClient
 
     os.environ |= KERNEL
     os.environ.pop("MPLBACKEND", None)  # a kernel chooses its own; another one would store no figures
-    for path in chapters():
+    for path in named(chosen):
         notebook = tidy(nbformat.read(path, as_version=4))
         resources = {"metadata": {"path": str(BOOK)}}
         NotebookClient(notebook, kernel_name="python3", record_timing=False, resources=resources).execute()
@@ -242,14 +273,17 @@ def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("step", choices=("execute", "html", "check", "refresh"))
+    parser.add_argument("chapter", nargs="*", help="of `execute` and `refresh`: these chapters alone")
     parser.add_argument("--profile", default="quick", help="what `execute` trains live (default: quick)")
     parser.add_argument("--force", action="store_true", help="execute chapters that have not changed, too")
     options = parser.parse_args()
     try:
         if options.step == "execute":
-            execute(options.profile, options.force)
+            execute(options.profile, options.force, options.chapter)
+        elif options.step == "refresh":
+            refresh(options.chapter)
         else:
-            {"html": html, "check": check, "refresh": refresh}[options.step]()
+            {"html": html, "check": check}[options.step]()
     except subprocess.CalledProcessError as error:
         sys.exit(f"{options.step} failed: exit code {error.returncode}")
 

@@ -108,6 +108,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--full", action="store_true", help="whole jobs, not the first 50 updates of their runs")
     as_json(command), results(command)
 
+    command = add("check", check)
+    command.add_argument("paper", nargs="?", metavar="PAPER", help="a paper's name; all papers where absent")
+
     of_records = add("records", _records).add_subparsers(metavar="COMMAND", required=True)
     for name, function in (("pack", pack), ("merge", merge)):
         command = add(name, function, of_records)
@@ -122,9 +125,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _store(results: Path | None, demonstration: bool = False, tolerant: bool = False) -> "Store":
-    """The folder that is named, else where such records belong."""
+    """The folder that is named, else where such records belong; they may be of networks that a paper brings along."""
+    from lbgap import papers
     from lbgap.records import Store
 
+    papers.papers()
     return Store(results or paths.results(demonstration), tolerant)
 
 
@@ -225,7 +230,7 @@ def _variant(job: "Job") -> str:
 
     spec = job.run.canonical()
     del spec["data"]["name"], spec["optimizer"]["learning_rate"]
-    own = {} if job is job.run else job.canonical()["arguments"]
+    own = {} if job is job.run else job.canonical().get("arguments", {})
     start = [f"from epoch {job.run.start.epoch} of {job.run.start.run.key}"] if job.run.start else []
     return ", ".join([*start, *fields({k: v for k, v in spec.items() if k not in _SHOWN}), *fields(own)])
 
@@ -300,6 +305,18 @@ def verify(given: argparse.Namespace) -> None:
         raise ValueError(f"results is {store.folder}, of which nothing could be repeated here; accepted is a folder of records")
 
 
+def check(given: argparse.Namespace) -> None:
+    """Hold papers to the contract that they are shown by, and say what they do not keep."""
+    from lbgap import papers
+
+    faults = [(name, fault) for name in papers.names(given.paper) for fault in papers.faults(papers.get(name))]
+    for name, fault in faults:
+        _say(f"{name}: {fault}")
+    if faults:
+        sys.exit(1)
+    _say(f"{', '.join(papers.names(given.paper))}: nothing to mend")
+
+
 def _records(given: argparse.Namespace) -> None:
     """All records in one file, and back."""
 
@@ -323,8 +340,9 @@ def merge(given: argparse.Namespace) -> None:
 
 def data_sets(given: argparse.Namespace) -> None:
     """What is there, where it is looked for, how to get the rest."""
-    from lbgap import data
+    from lbgap import data, papers
 
+    papers.papers()  # with the data sets that they bring along
     if given.fetch is not None:
         _say(f"{given.fetch} is under {data.fetch(given.fetch)}")
         return

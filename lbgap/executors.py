@@ -13,8 +13,6 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from lbgap import papers
-
 
 class Here(Executor):
     """Runs what is submitted at once, in this process."""
@@ -39,7 +37,7 @@ class Here(Executor):
 
 
 def _begin() -> None:
-    """In a spawned worker: leave Ctrl-C to the parent, die with it however it ends, and know the same papers."""
+    """In a spawned worker: leave Ctrl-C to the parent, and die with it however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
@@ -48,7 +46,6 @@ def _begin() -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-    papers.papers()  # with the networks, data sets and measures that they bring along
 
 
 class Pool(Executor):
@@ -125,7 +122,6 @@ class Dask(Executor):
                 f"scheduler is '{address}', whose worker {wide[0]} has {threads[wide[0]]} threads; accepted are workers of one "
                 "(dask worker --nthreads 1)"
             )
-        self._client.run(papers.papers)
         self._executor = self._client.get_executor(pure=False)
 
     @property

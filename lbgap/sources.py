@@ -7,11 +7,27 @@ Nothing here needs torch, so that a specification can be made, and a sweep plann
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from lbgap import paths
 
 TaskName = Literal["classify", "regress", "reconstruct", "predict_next"]
+
+
+class Metric(NamedTuple):
+    """What says how well a network does a task: the name it has in records, its unit, its direction."""
+
+    name: str
+    unit: str
+    higher_is_better: bool
+
+
+METRICS: dict[TaskName, Metric] = {
+    "classify": Metric("accuracy", "percent", True),
+    "regress": Metric("error", "mean squared error", False),
+    "reconstruct": Metric("error", "squared error a picture", False),
+    "predict_next": Metric("perplexity", "e to the loss a token", False),
+}
 Arrays = tuple[Any, Any, Any, Any]  # NumPy arrays: x, y of the training split, x, y of the test split
 
 
@@ -81,6 +97,11 @@ def lookup(name: str) -> Source:
     if name not in SOURCES:
         raise ValueError(f"data is '{name}'; accepted are {', '.join(SOURCES)}")
     return SOURCES[name]
+
+
+def metric_of(name: str) -> Metric:
+    """The :class:`Metric` of a data set's task; ValueError names the data sets that are known."""
+    return METRICS[lookup(name).task]
 
 
 def locate(name: str) -> Path | None:

@@ -13,7 +13,7 @@ from typing import IO
 from tqdm import tqdm
 
 from lbgap import jobs as job_files
-from lbgap import paths
+from lbgap import papers, paths
 from lbgap.executors import Dask, Here, Pool
 from lbgap.jobs import Cache, execute, make_weights
 from lbgap.records import Record, Store
@@ -185,6 +185,7 @@ def _perform(task: Task, folder: Path, cache_folder: Path, device: str | None, d
 
     The record is written here, and handed back too, since this may be another machine. None: it was there already.
     """
+    papers.papers()  # a process of its own does not know yet the networks, data sets and measures that they bring along
     until = None if deadline is None else time.monotonic() + deadline - time.time()
     store, cache = Store(folder), Cache(cache_folder)
     if isinstance(task.job, Train) and store.get(task.job):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lbgap.data import Split
-from lbgap.sources import SEGMENT, TaskName, lookup
+from lbgap.sources import METRICS, SEGMENT, TaskName, lookup
 
 EVALUATION_STREAMS = 20  # parallel streams in which a text is read when a network is evaluated
 
@@ -128,27 +128,23 @@ def _token_cross_entropy(outputs: Tensor, targets: Tensor, reduction: str = "mea
     return F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction=reduction)
 
 
-CLASSIFY = Task("classify", "accuracy", "percent", True, F.cross_entropy, _hits, lambda loss, hits: 100 * hits)
+CLASSIFY = Task("classify", *METRICS["classify"], F.cross_entropy, _hits, lambda loss, hits: 100 * hits)
 TASKS: dict[str, Task] = {
     "classify": CLASSIFY,
     # mean over examples and outputs, which is the metric too
-    "regress": Task("regress", "error", "mean squared error", False, _mean_squared_error, _squared_error, lambda loss, _: loss),
+    "regress": Task("regress", *METRICS["regress"], _mean_squared_error, _squared_error, lambda loss, _: loss),
     # the auto-encoder of Hinton & Salakhutdinov (2006): logits in, cross entropy summed over pixels; the error is the squared
     # one, summed over pixels, of their sigmoid
     "reconstruct": Task(
         "reconstruct",
-        "error",
-        "squared error a picture",
-        False,
+        *METRICS["reconstruct"],
         _pixel_cross_entropy,
         lambda outputs, targets: _squared_error(outputs.sigmoid(), targets.flatten(1)),
         lambda _, error: error,
     ),
     "predict_next": TextTask(
         "predict_next",
-        "perplexity",
-        "e to the loss a token",
-        False,
+        *METRICS["predict_next"],
         _token_cross_entropy,
         lambda outputs, targets: outputs.new_zeros(()),
         lambda loss, _: float(torch.tensor(loss, dtype=torch.float64).exp()),

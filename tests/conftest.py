@@ -2,6 +2,9 @@
 
 import math
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import lbgap
 from lbgap.jobs import Cache
 from lbgap.records import Store
 from lbgap.spec import DataSpec, OptimizerSpec, Train
@@ -60,3 +64,17 @@ def digits_run(batch_size: int = 128, seed: int = 0, epochs: int = 3, width: int
             **changes,
         }
     )
+
+
+def python(home: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run Python with the papers of a folder, and folders for records, cache and Jupyter's own files."""
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(lbgap.__file__).parents[1]),
+        "LBGAP_PAPERS": str(home / "papers"),
+        "LBGAP_RESULTS": str(home / "results"),
+        "LBGAP_CACHE": str(home / "cache"),
+        "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+    }
+    environment.pop("MPLBACKEND", None)  # a notebook shows its figures inline
+    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, cwd=home)

@@ -1,18 +1,15 @@
 """A paper is added by one module, one YAML file and one notebook in a folder of one's own, and by nothing else."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
+from conftest import python
 from scipy import stats
 
-import lbgap
 from lbgap import papers
 from lbgap.records import Store
 
@@ -122,20 +119,6 @@ def home(tmp_path_factory) -> Path:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("10 done, 0 left, 0 failed")
     return home
-
-
-def python(home: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """Run Python with the paper's folder, and folders for records, cache and Jupyter's own files."""
-    environment = os.environ | {
-        "PYTHONPATH": str(Path(lbgap.__file__).parents[1]),
-        "LBGAP_PAPERS": str(home / "papers"),
-        "LBGAP_RESULTS": str(home / "results"),
-        "LBGAP_CACHE": str(home / "cache"),
-        "IPYTHONDIR": str(home / "ipython"),
-        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-    }
-    environment.pop("MPLBACKEND", None)  # a notebook shows its figures inline
-    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, cwd=home)
 
 
 def travelled(home: Path, batch: int) -> np.ndarray:

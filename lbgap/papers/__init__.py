@@ -10,7 +10,10 @@ from typing import Any
 import yaml
 
 from lbgap import paths
+from lbgap.papers.contract import check, faults
 from lbgap.papers.paper import Paper, Settings
+
+__all__ = ["check", "faults", "from_module", "get", "names", "papers", "settings"]
 
 
 def from_module(module: ModuleType) -> Paper:

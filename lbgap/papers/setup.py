@@ -9,7 +9,7 @@ import numpy as np
 
 from lbgap import schedule
 from lbgap.papers.paper import Cell, Jobs, Published, Quantity, Scope, Series, Setting, Settings, Table, dig
-from lbgap.sources import lookup
+from lbgap.sources import lookup, metric_of
 from lbgap.spec import DataSpec, Measure, OptimizerSpec, Train, Weights
 from lbgap.stats import Rule
 
@@ -122,9 +122,13 @@ class Setup:
         """A number of each run's record; NaN where the run diverged."""
         return Quantity(self.runs(batch), lambda r: math.nan if r["diverged"] else read(r))
 
+    def metric(self, batch: Batch, split: str = "test", reading: str = "batch") -> Quantity:
+        """What the task is judged by, at the end: of labels the accuracy in percent, else an error or a perplexity."""
+        return self.of_runs(batch, dig(f"final.{split}.{reading}.{metric_of(self.data.name).name}"))
+
     def accuracy(self, batch: Batch, split: str = "test", reading: str = "batch") -> Quantity:
-        """Final accuracy, percent."""
-        return self.of_runs(batch, dig(f"final.{split}.{reading}.accuracy"))
+        """:meth:`metric` where the targets are labels: final accuracy, percent."""
+        return self.metric(batch, split, reading)
 
     def chosen_test_accuracy(self, batch: Batch) -> Quantity:
         """Test accuracy at the recorded epoch whose mean over the other seeds is highest, percent.
@@ -192,7 +196,8 @@ class Setup:
         budget = f"{self.epochs} epochs"
         if self.adapted:
             budget = f"{self.epochs * math.ceil(self.data.size / self.small):,} updates whatever the batch"
-        return f"{some}{DATA_NAMES[self.data.name]}, batch {self.small} / {self.large}, {budget}, {rate}{precision}"
+        data = some + DATA_NAMES.get(self.data.name, self.data.name)
+        return f"{data}, batch {self.small} / {self.large}, {budget}, {rate}{precision}"
 
 
 def named(setups: dict[str, Setup], settings: Settings) -> dict[str, Setup]:

@@ -1,7 +1,6 @@
 """Hoffer et al. 2017 as data: the regimes of the facts sheet in every job, equal updates, one change at a time."""
 
 import itertools
-import json
 import math
 
 import numpy as np
@@ -14,7 +13,7 @@ from lbgap.papers.hoffer.choices import disagreements
 from lbgap.papers.hoffer.setups import COLUMNS, DATA, FACTS, setups_of
 from lbgap.papers.hoffer.setups import column as column_of
 from lbgap.papers.paper import Study
-from lbgap.spec import Train, job_from_json
+from lbgap.spec import Train
 
 NETWORKS = ("F1", "C1", "ResNet44", "VGG", "C3", "WResNet16-4")
 CLAIMS = [f"H{i}" for i in range(1, 10)]
@@ -68,14 +67,10 @@ def test_the_facts_are_those_of_both_tables_and_every_claim():
     assert all(table["columns"] == list(COLUMNS) for table in tables.values())
 
 
-def test_every_published_number_has_its_cell_and_the_papers_profile_runs_it():
-    tables = {t.name: t for t in study("paper").tables}
-    for name, facts in FACTS["tables"].items():
-        cells = {(c.row, c.column): c for c in tables[name].cells}
-        for row, values in facts["rows"].items():
-            for column, value in zip(facts["columns"], values, strict=True):
-                assert cells[row, column].published.mean == value
-                assert len(cells[row, column].quantity.jobs) == 5
+def test_the_papers_own_profile_runs_every_cell_with_five_seeds():
+    cells = [cell for table in study("paper").tables if table.number for cell in table.cells]
+    assert cells
+    assert {len(cell.quantity.jobs) for cell in cells} == {5}
 
 
 # ---------------------------------------------------------------- Table 1: regimes, updates, remedies
@@ -155,29 +150,9 @@ def test_in_cpu_boundaries_keep_their_share_of_the_budget():
 # ---------------------------------------------------------------- studies
 
 
-@pytest.mark.parametrize("profile", ["quick", "cpu", "paper"])
-def test_jobs_are_there_once_and_are_jobs_again_when_read(profile):
-    jobs = study(profile).jobs()
-    assert len({job.key for job in jobs}) == len(jobs) > 0
-    for job in jobs[:: max(1, len(jobs) // 20)]:
-        assert job_from_json(json.loads(json.dumps(job.canonical()))).key == job.key
-
-
 @pytest.mark.parametrize("profile", ["cpu", "paper"])
-def test_every_claim_has_its_rules_with_five_seeds(profile):
-    claims = study(profile).claims
-    assert [c.id for c in claims] == CLAIMS
-    for claim in claims:
-        assert claim.settings
-        assert len({s.label for s in claim.settings}) == len(claim.settings)
-        for setting in claim.settings:
-            assert {len(q.jobs) for q in (setting.a, setting.b) if q} == {5}
-
-
-@pytest.mark.parametrize("profile", ["quick", "cpu", "paper"])
-def test_panels_of_figures_are_those_of_their_lines(profile):
-    for figure in study(profile).figures:
-        assert {series.panel for series in figure.series} == {axis.name for axis in figure.panels}
+def test_every_claim_has_its_rules(profile):
+    assert all(claim.settings for claim in study(profile).claims)
 
 
 def test_the_ladder_shows_the_published_steps_beside_ours_alone():
@@ -190,10 +165,6 @@ def test_the_ladder_shows_the_published_steps_beside_ours_alone():
         assert {job for s in lines if s.line == "published" for seed in s.jobs for job in seed} < runs
     for figure in study("quick").figures + study("cpu", batch_ratio=4).figures:
         assert all(s.line != "published" for s in figure.series)
-
-
-def test_quick_needs_nothing_but_digits():
-    assert {job.data.name for job in study("quick").jobs()} == {"digits"}
 
 
 # ---------------------------------------------------------------- code against text: one change at a time

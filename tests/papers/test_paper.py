@@ -327,14 +327,6 @@ def test_a_folder_that_is_not_there_is_refused(monkeypatch, tmp_path):
         papers.papers()
 
 
-@pytest.mark.parametrize("name", papers.papers())
-def test_tables_figures_and_claims_have_names_of_their_own(name):
-    """They are asked for by name alone: on the command line, in prose, as files."""
-    for profile in papers.get(name).profiles:
-        names = [group for group, _ in papers.get(name).study(papers.settings(name, profile=profile)).groups()]
-        assert len(set(names)) == len(names)
-
-
 def test_the_best_may_be_chosen_by_another_quantity():
     """Two choices, three seeds: by the validation numbers of the others, whatever the test numbers are."""
     test = {"a": (1.0, 2.0, 3.0), "b": (10.0, 20.0, 30.0)}
@@ -352,16 +344,6 @@ def test_the_best_may_be_chosen_by_another_quantity():
     assert [best.value(*results(best, seed)) for seed in range(3)] == [10.0, 20.0, 3.0]
 
 
-@pytest.mark.parametrize("name", ["keskar", "hoffer"])
-def test_questions_beyond_the_paper_are_judged_by_rules_of_their_own(name):
-    of = papers.get(name)
-    study = of.study(papers.settings(name, profile="cpu"))
-    assert {q.id: q.text for q in study.questions} == of.facts["questions"]
-    for question in study.questions:
-        assert question.settings and question.id not in of.facts["claims"]
-        assert {job for s in question.settings for q in (s.a, s.b) if q for jobs in q.jobs for job in jobs} <= set(study.jobs())
-
-
 # ---------------------------------------------------------------- rules and their history
 
 
@@ -376,15 +358,3 @@ def test_the_history_ends_in_the_rules_in_force(name):
         dates = [entry["date"] for entry in entries]
         assert dates == sorted(dates)
         assert all(entry["why"] and entry["moved"] for entry in entries)
-
-
-@pytest.mark.parametrize("name", papers.names())
-def test_every_claim_names_its_central_effect_and_every_second_reading_has_a_first(name):
-    for profile in ("cpu", "paper"):
-        study = papers.get(name).study(papers.settings(name, profile=profile))
-        for claim in (*study.claims, *study.questions):
-            assert any(s.central for s in claim.settings), claim.id
-            first = {(s.label, s.rule) for s in claim.settings if not s.reading}
-            for s in claim.settings:
-                assert not s.reading or (s.label.replace(f", {s.reading}", ""), s.rule) in first
-                assert s.where

@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -87,6 +88,16 @@ def inside(name: str) -> set[str]:
 
 def test_every_part_has_its_floor():
     assert {part(name) for name in MODULES if name != "lbgap"} <= set(FLOOR)
+
+
+def test_the_readme_shows_the_floors():
+    shown, floor = {}, 0
+    for line in (ROOT.parent / "README.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) == 3 and (cells[0].isdecimal() or (floor == 1 and not cells[0])):
+            floor = int(cells[0] or floor)
+            shown.setdefault(floor, set()).update(part.strip("/") for part in re.findall("`([^`]+)`", cells[1]))
+    assert shown == {floor: parts - {"__main__"} for floor, parts in FLOORS.items()}
 
 
 def test_imports_are_of_modules_that_exist():

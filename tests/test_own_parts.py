@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 
 from lbgap import papers
 from lbgap.records import Store
+from lbgap.sources import METRICS
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "book" / "example_paper"
 CELLS = [
@@ -140,6 +141,19 @@ def test_its_notebook_shows_the_committed_records_and_runs_a_profile(home):
     assert ours in prose
     assert "8 jobs were run for this page, 0 are left" in live
     assert len(list((home / "cache" / "scratch").rglob("*.json"))) == 8
+
+
+def test_the_page_says_what_every_field_of_its_records_means(home):
+    """And which names the metrics have; the quantities inside a curve or a split are named in the same table."""
+    cells = nbformat.read(EXAMPLE.parent / "add_a_paper.ipynb", as_version=4).cells
+    said = set(re.findall(r"`(\w+)`", "".join(cell.source for cell in cells if cell.cell_type == "markdown")))
+    written = {"error"}
+    for record in records(home, "train"):
+        written |= record.keys() | record["results"].keys() | record["provenance"].keys() | record["results"]["final"].keys()
+        written |= {k for k in record["results"]["curve"] if not k.endswith("_error")}
+        written |= {k for reading in record["results"]["final"]["test"].values() for k in reading}
+    assert written - said == set()
+    assert {metric.name for metric in METRICS.values()} <= said
 
 
 def test_nothing_of_it_is_known_without_its_folder(home):

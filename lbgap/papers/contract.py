@@ -205,9 +205,9 @@ def _seeds_at_fault(claim: Claim, committed: bool) -> Iterator[tuple[str, str]]:
 
 
 def _claims_say_what_they_show(paper: Paper, study: Study) -> Iterator[str]:
-    """Of the rules of a claim one or more are central, each says what was run, and a second reading has a first."""
+    """In a committed profile a claim has its central effect; each rule says what was run; a second reading has a first."""
     for claim in (*study.claims, *study.questions):
-        if claim.settings and not any(setting.central for setting in claim.settings):
+        if study.profile != "quick" and claim.settings and not any(setting.central for setting in claim.settings):
             yield f"{claim.id} names no central effect"
         first = {(setting.label, setting.rule) for setting in claim.settings if not setting.reading}
         for setting in claim.settings:

@@ -37,7 +37,7 @@ BOOK, BUILD = ROOT / "book", ROOT / "_build"
 RUN, SOURCE, HTML = BUILD / "run", BUILD / "src", BUILD / "html"
 NOTEBOOKS = shutil.ignore_patterns("*.ipynb", ".ipynb_checkpoints")
 KERNEL = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # no debugger text on stderr
-SHAPES_A_CHAPTER = ("lbgap/**/*.py", "lbgap/**/*.yaml", "lbgap/**/*.html", "results/**/*.json", "requirements.txt")
+SHAPES_A_CHAPTER = ("lbgap/**/*.py", "lbgap/**/*.yaml", "lbgap/**/*.html", "book/example_paper/*", "results/**/*.json", "requirements.txt")
 
 
 def chapters() -> list[Path]:

@@ -149,6 +149,8 @@ def test_a_chapter_is_shaped_by_its_own_paper_and_records_alone():
     assert tool.shapes(keskar, claims["keskar"]) and not tool.shapes(keskar, claims["hoffer"])
     assert not tool.shapes(keskar, facts) and tool.shapes(status, facts)
     assert tool.shapes(keskar, ROOT / "lbgap" / "papers" / "walk.py")  # of no paper
+    example = ROOT / "book" / "example_paper" / "halves.py"
+    assert not tool.shapes(keskar, example) and tool.shapes(ROOT / "book" / "add_a_paper.ipynb", example)
     records = {path.stem: path for path in (ROOT / "results").glob("??/*.json")}
     own = {key for key, path in records.items() if tool.shapes(keskar, path)}
     wanted = {job.key for study in report.committed_studies("keskar") for job in study.jobs()}

@@ -37,7 +37,14 @@ BOOK, BUILD = ROOT / "book", ROOT / "_build"
 RUN, SOURCE, HTML = BUILD / "run", BUILD / "src", BUILD / "html"
 NOTEBOOKS = shutil.ignore_patterns("*.ipynb", ".ipynb_checkpoints")
 KERNEL = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # no debugger text on stderr
-SHAPES_A_CHAPTER = ("lbgap/**/*.py", "lbgap/**/*.yaml", "lbgap/**/*.html", "book/example_paper/*", "results/**/*.json", "requirements.txt")
+SHAPES_A_CHAPTER = (
+    "lbgap/**/*.py",
+    "lbgap/**/*.yaml",
+    "lbgap/**/*.html",
+    "book/example_paper/*.*",
+    "results/**/*.json",
+    "requirements.txt",
+)
 
 
 def chapters() -> list[Path]:
@@ -81,6 +88,8 @@ def shapes(notebook: Path, path: Path) -> bool:
     if notebook.stem not in papers.papers():
         return True
     parts = path.relative_to(ROOT).parts
+    if parts[0] == "book":  # the example that a page of its own shows
+        return False
     if parts[0] == "results":
         return path.stem in _keys(notebook.stem) or path.parent == ROOT / "results"
     return not (parts[:2] == ("lbgap", "papers") and parts[2].removesuffix(path.suffix) in others)

@@ -2,7 +2,6 @@
 
 import html
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -13,8 +12,8 @@ from IPython.display import HTML, Markdown, display
 from lbgap import badges, cost, papers, paths, plots, render, report, sweep, trace, verdicts
 from lbgap.jobs import Cache, default_device
 from lbgap.papers.paper import Figure, Study
+from lbgap.prose import Numbers, fill
 from lbgap.records import Store
-from lbgap.stats import Estimate
 from lbgap.verdicts import Judged
 
 COMMITTED = "committed"
@@ -162,94 +161,16 @@ class Chapter:
         return render.fold(found, ends)
 
     def prose(self, template: str) -> None:
-        """Markdown with numbers from records.
+        """Markdown with numbers from records, named as :class:`lbgap.prose.Numbers` says.
 
-        ``{table2:F1:test_LB}`` is a cell's mean and deviation, with ``:published`` behind it the paper's, with ``:interval`` a
-        difference's mean and 95% interval; ``{K1}`` is the verdict of a claim or a question, ``{K1:F1}`` that of one network's
-        settings, ``{K1:effect}`` the central effect, ``{K1:effect:last}`` that of the one setting whose label has these words.
-        ``{curves:F1, test accuracy:SB:100}`` is a figure's mean over seeds at that x. Each is a link to its place in the fold
-        with every seed and its record (a published number: to its table), which the page must have. A role (``{cite:p}`` and a
-        backtick) is left alone.
+        Each is a link to its place in the fold with every seed and its record, which the page must have. A role (``{cite:p}``
+        and a backtick) is left alone.
 
         Raises:
             ValueError: a name that is none of these.
         """
-        judged = {j.claim.id: j for of in self._judged() for j in of}
-        display(Markdown(re.sub(r"\{([^{}`]+)\}(?!`)", lambda match: self._number(match[1], judged), template)))
-
-    def _number(self, name: str, judged: dict[str, Judged]) -> str:
-        claim, _, rest = name.partition(":")
-        if claim in judged:
-            return self._of_claim(name, judged[claim], rest)
-        if claim in {f.name for study in report.committed_studies(self.paper.name) for f in study.figures}:
-            return self._point(name, claim, rest)
-        return self._cell(name, claim, rest)
-
-    def _of_claim(self, name: str, judged: Judged, rest: str) -> str:
-        place = [judged.claim.id]
-        if rest.startswith("effect:"):
-            found = [(s, f) for s, f in judged.findings if rest.removeprefix("effect:") in s.label]
-            if len(found) != 1:
-                raise ValueError(
-                    f"prose asks for {name}; {len(found)} settings of {place[0]} hold these words, accepted is one"
-                )
-            ((setting, finding),) = found
-            place.append(setting.label)
-            text, known = badges.effect(setting.rule, finding.estimate), finding.estimate
-        else:
-            text, known = self._verdict(name, judged, rest), any(f.estimate for _, f in judged.findings)
-        return self._linked(text, *place) if known else text
-
-    def _verdict(self, name: str, judged: Judged, rest: str) -> str:
-        if rest == "effect":
-            return badges.central(judged)
-        if not rest:
-            return f"**{badges.in_words(judged)}**"
-        if not (found := judged.on(rest)):
-            raise self._unknown(name)
-        return f"**{badges.word(*found)}**"
-
-    def _cell(self, name: str, table_name: str, rest: str) -> str:
-        row, _, column = rest.removesuffix(":published").removesuffix(":interval").rpartition(":")
-        if not row:
-            raise self._unknown(name)
-        table, frame = report.committed_table(self.paper.name, table_name, self.store)
-        cell = frame[(frame["row"] == row) & (frame["column"] == column)]
-        if cell.empty:
-            raise ValueError(f"prose asks for {name}; {table.name} has no such cell")
-        line = cell.iloc[0]
-        if rest.endswith(":published"):
-            return self._linked(render.number(line["published"], line["published_std"], table.digits), table_name)
-        if not line["n"]:
-            return "(not run)"
-        if rest.endswith(":interval"):
-            text = render.interval(Estimate(*line[["mean", "low", "high", "n"]]))
-        else:
-            text = render.number(line["mean"], line["std"], table.digits)
-        return self._linked(text, table_name, row, column)
-
-    def _point(self, name: str, figure_name: str, rest: str) -> str:
-        figure, data, _ = report.committed_figure(self.paper.name, figure_name, self.store)
-        if data.empty:
-            return "(not run)"
-        panel, line, x = (rest.split(":") + ["", ""])[:3]
-        at = data[(data["panel"] == panel) & (data["line"] == line) & (data["x"].astype(str) == str(float(x or "nan")))]
-        if at.empty:
-            raise ValueError(f"prose asks for {name}; figure {figure_name} has no such point")
-        mean = float(f"{trace.summary(figure, at)['mean'].item():.4g}")
-        place = report.with_tick_names(figure, at)[["panel", "line", "x"]].iloc[0]
-        rows = trace.rows(trace.of(self.paper.name, figure_name, self.store))
-        return self._linked(f"{mean:,g}", figure_name, *place[: len(rows)])
-
-    def _linked(self, text: str, *place: str | float) -> str:
-        return render.to_records(text, trace.anchor(self.paper.name, *place))
-
-    @staticmethod
-    def _unknown(name: str) -> ValueError:
-        return ValueError(
-            f"prose asks for {name}; there is CLAIM, CLAIM:NETWORK, CLAIM:effect, CLAIM:effect:WORDS, TABLE:ROW:COLUMN and "
-            "that with :published or :interval, FIGURE:PANEL:LINE:X"
-        )
+        numbers = Numbers(self.paper.name, self.store, [j for of in self._judged() for j in of])
+        display(Markdown(fill(template, numbers.named)))
 
     # ------------------------------------------------------------ this run
 

@@ -56,17 +56,21 @@ def of_an_update(run: Train) -> int:
     return _of(run)[1][1] * run.batch_size
 
 
+def of_training(run: Train) -> int:
+    """Floating-point operations of all updates of a run, evaluations not included."""
+    batch = run.batch_size * (SEGMENT if run.data.is_text else 1)
+    seen = min(run.updates * batch, run.epochs * run.data.size)
+    passes = (ROBUST[run.robust.kind] if run.robust else 1) * ((run.sam.ascents + 1) if run.sam else 1)
+    return int(_of(run)[1][1] * passes) * seen * run.optimizer.inner_steps
+
+
 def operations(job: Job) -> int:
     """Floating-point operations of one job, its parents not included."""
     run, (forward, both, _) = _of(job)
     n_test = run.data.n_test or lookup(run.data.name).n_test
     if isinstance(job, Train):
         evaluations = run.epochs // run.evaluate_every + 2
-        batch = run.batch_size * (SEGMENT if run.data.is_text else 1)
-        seen = min(run.updates * batch, run.epochs * run.data.size)
-        passes = (ROBUST[run.robust.kind] if run.robust else 1) * ((run.sam.ascents + 1) if run.sam else 1)
-        per_example = int(both * passes)
-        return per_example * seen * run.optimizer.inner_steps + forward * (n_test * evaluations + 2 * run.data.size)
+        return of_training(run) + forward * (n_test * evaluations + 2 * run.data.size)
     passes = measurements.lookup(job.kind).cost(job.arguments)
     size = job.arguments.get("examples") or run.data.size
     return int(both * size * passes.both + forward * (size * passes.forward + n_test * passes.forward_test))

@@ -4,27 +4,99 @@ import html
 import json
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
-from IPython.display import HTML, display
+from IPython.display import HTML, Markdown, display
 
-from lbgap import badges, catalogue, cost, papers, paths, plots, render, report, trace, verdicts
+from lbgap import advice, badges, catalogue, cost, papers, paths, plots, render, report, trace, verdicts
+from lbgap.prose import Numbers, fill
 from lbgap.records import Store
 
 
+def prose(template: str) -> None:
+    """Markdown with numbers from the records of several papers, ``{hoffer:table1:F1:LB}``, which lead to the papers' pages.
+
+    Raises:
+        ValueError: a paper that is none, or a name that :class:`lbgap.prose.Numbers` does not know.
+    """
+    store, of = Store(), {}
+
+    def named(name: str) -> str:
+        paper, _, rest = name.partition(":")
+        if paper not in of:
+            if paper not in papers.names():
+                raise ValueError(f"prose asks for {name}; it begins with a paper: {', '.join(papers.names())}")
+            judged = [*verdicts.committed_verdicts(paper, store), *verdicts.committed_questions(paper, store)]
+            of[paper] = Numbers(paper, store, judged, f"{paper}.html")
+        return of[paper].named(rest)
+
+    display(Markdown(fill(template, named)))
+
+
+def what_to_do(paper: str | None = None) -> None:
+    """The table of situations: what to do, what it gained here, what it costs, each gain with a link to its records."""
+    names = papers.names(paper)
+    lines = [
+        [html.escape(a.situation), html.escape(a.do), "<br>".join(map(_gain, a.gains)), _cost(a.gains), _from(a.gains)]
+        for a in advice.advice(Store(), names)
+    ]
+    if not lines:
+        return
+    columns = ["your situation", "what to do", "gain in test accuracy, points [95%]", "compute and updates", "from"]
+    frame = pd.DataFrame(lines, columns=columns).set_index(columns[0])
+    display(HTML(render.styled(frame, "Your situation and what to do", classes="advice")))
+
+
+def _gain(gain: advice.Gain) -> str:
+    where = f"<br><small>{html.escape(gain.where)}; {badges.SCOPE_WORDS[gain.scope]}"
+    if gain.estimate is None:
+        return f"not run{where}</small>"
+    shown = render.interval(gain.estimate)
+    link = render.to_records(shown, trace.anchor(gain.paper, gain.table, *gain.place), f"{gain.paper}.html")
+    return f"{link}{where}; n = {gain.estimate.n}</small>"
+
+
+def _cost(gains: tuple[advice.Gain, ...]) -> str:
+    """Compute and updates, as multiples of what each gain is compared with; from the least to the greatest."""
+
+    def span(values: list[float], what: str) -> str:
+        low, high = (f"{v:.1f}".removesuffix(".0") if v < 10 else f"{v:.0f}" for v in (min(values), max(values)))
+        return f"the same {what}" if low == high == "1" else f"× {low}{f' to {high}' if low != high else ''} {what}"
+
+    compute, updates = [g.compute for g in gains], [g.updates for g in gains]
+    return f"{span(compute, 'compute')},<br>{span(updates, 'updates')}"
+
+
+def _from(gains: tuple[advice.Gain, ...]) -> str:
+    places = dict.fromkeys((g.paper, g.table) for g in gains)
+    links = []
+    for paper, table in places:
+        facts = papers.get(paper).facts["citation"]
+        name = f"{facts['authors'][0].split()[-1]} et al., {facts['venue'].split()[-1]}"
+        links.append(f"<a href='{paper}.html#{trace.anchor(paper, table)}'>{html.escape(name)}</a>")
+    return "<br>".join(links)
+
+
 def front_page(paper: str | None = None) -> None:
-    """The state of every claim of one paper or of all, from committed records."""
+    """The state of every claim of one paper or of all, from committed records, folded away."""
     store = Store()
     judged = [(name, j) for name in papers.names(paper) for j in verdicts.committed_verdicts(name, store)]
-    display(HTML(render.scroll(badges.verdict_table(judged, paper_column=True), "The state of every claim")))
+    table = render.scroll(badges.verdict_table(judged, paper_column=True), "The state of every claim")
+    display(HTML(render.details("The state of every claim, in words", table)))
 
 
 def forest(paper: str | None = None) -> None:
     """Every claim's effects beside the published ones, of one paper or of all; nothing where nothing is recorded."""
     effects = verdicts.effects(papers.names(paper), Store())
-    if effects["effect"].notna().any():
-        plots.forest(effects)
-        plt.show()
+    if effects["effect"].isna().all():
+        return
+    canvases = plots.forest(effects)
+    said = {panel: plots.forest_words(panel, effects) for panel in canvases if panel != "legend"}
+    drawings = (
+        f"<div>{plots.svg(canvas, f'forest-{i}', said.get(panel, 'Legend of the marks'))}</div>"
+        for i, (panel, canvas) in enumerate(canvases.items())
+    )
+    note = f"<p class='lbgap-note'>{' '.join(said.values())}</p>"
+    display(HTML(f"<div class='lbgap-figure'>{''.join(drawings)}</div>{note}"))
 
 
 def status_page(paper: str | None = None) -> None:

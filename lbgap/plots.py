@@ -29,7 +29,15 @@ FIXED = {"SB": PALETTE[0], "LB": PALETTE[1], "train": PALETTE[2], "test": PALETT
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 FEW = 12  # so many points of a line have a marker, a bar and dots; more are a curve
 
-INK, GRID = "#010203", "#010204"  # stand for the page's own colours, which the style sheet knows
+# These stand for the page's own colours, which the style sheet knows.
+INK, GRID, PAPER, BAND, UNDECIDED = "#010203", "#010204", "#010205", "#010206", "#010207"
+PAGE = {
+    INK: "currentColor",
+    GRID: "var(--lbgap-grid, #ccc)",
+    PAPER: "var(--pst-color-background, #fff)",
+    BAND: "var(--lbgap-band, #eceff2)",
+    UNDECIDED: "var(--lbgap-undecided, #8a6d00)",
+}
 STYLE = {
     **{name: INK for name in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")},
     "axes.edgecolor": GRID,
@@ -153,24 +161,29 @@ def svg(canvas: Canvas, name: str, words: str) -> str:
     body = re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), body)
     body = re.sub(r"font: [^;\"]*?(\d+(?:\.\d+)?)px[^;\"]*", r"font-size: \1px", body)
     body = re.sub(r" font-family: [^;\"]*;", "", body)
-    body = body.replace(INK, "currentColor").replace(GRID, "var(--lbgap-grid, #ccc)")
+    body = re.sub(r'<a xlink:(href="[^"]*") target="_blank"', r"<a \1", body)
+    for colour, on_the_page in PAGE.items():
+        body = body.replace(colour, on_the_page)
     for i, colour in enumerate(PALETTE):
         body = body.replace(colour.lower(), f"var(--lbgap-{i}, {colour})")
     body = re.sub(r"\s+", " ", re.sub(r">\s+<", "><", body)).strip()
-    return f'<svg {box} role="img" aria-label="{html.escape(words)}">{body}'
+    role = "group" if "<a " in body else "img"  # an image has no links
+    return f'<svg {box} role="{role}" aria-label="{html.escape(words)}">{body}'
 
 
 # ---------------------------------------------------------------- the forest of claims
 
-VERDICT_COLOURS = {"replicated": "#009E73", "contradicted": "#D55E00", "inconclusive": "#8A6D00", "not run": "#707070"}
+VERDICT_COLOURS = {"replicated": PALETTE[2], "contradicted": PALETTE[1], "inconclusive": UNDECIDED, "not run": UNDECIDED}
 SCALES = {"points": "points of accuracy", "ratio": "ratio", "rank correlation": "rank correlation"}
+LABEL_WIDTH = 62  # letters
 
 
-def forest(effects: pd.DataFrame) -> Canvas:
-    """Every claim's effects with their 95% intervals (:func:`lbgap.verdicts.effects`), a row a claim, a panel a scale.
+def forest(effects: pd.DataFrame) -> dict[str, Canvas]:
+    """Every claim's effects with their 95% intervals (:func:`lbgap.verdicts.effects`), a canvas a scale, and the legend.
 
-    A mark a network, from top to bottom as in the data: filled where it was run as in the paper, hollow elsewhere, in the
-    colour of its verdict. Black bars are what the paper reports, grey bands where the claim holds.
+    A claim is a line of words, which leads to its place in the paper's page, and beneath it a mark a network: filled where it
+    was run as in the paper, hollow elsewhere, in the colour of its verdict. Bars between ticks are what the paper reports, a
+    band is where the claim holds.
 
     Raises:
         ValueError: no effect at all.
@@ -180,28 +193,35 @@ def forest(effects: pd.DataFrame) -> Canvas:
         raise ValueError("effects is empty; accepted is at least one claim with an effect")
     found = found.assign(panel=[SCALES.get(scale, "own units") for scale in found["scale"]])
     panels = [p for p in (*SCALES.values(), "own units") if (found["panel"] == p).any()]
-    rows = {p: list(dict.fromkeys(found.loc[found["panel"] == p, "id"])) for p in panels}
-    heights = [len(rows[p]) + 1.2 for p in panels]
-    with sns.axes_style("whitegrid", {"axes.grid.axis": "x"}), plt.rc_context({"figure.facecolor": "white", "font.size": 9}):
-        canvas, axes = plt.subplots(
-            len(panels), figsize=(7.6, 0.34 * sum(heights)), height_ratios=heights, squeeze=False, layout="constrained"
+    with sns.axes_style("whitegrid", {"axes.grid.axis": "x"}), plt.rc_context(STYLE):
+        return {p: _forest_panel(p, found[found["panel"] == p]) for p in panels} | {"legend": _forest_legend()}
+
+
+def _forest_panel(panel: str, found: pd.DataFrame) -> Canvas:
+    places, y = [], 0.0  # of each claim, its first line and the rows of its marks
+    for _, of in found.groupby(["paper", "id"], sort=False):
+        places.append((y, of.assign(y=y + 1 + np.arange(len(of)))))
+        y += len(of) + 1.4
+    canvas = Canvas(figsize=(4.4, 0.155 * y + 0.6), layout="constrained")
+    ax = canvas.subplots()
+    for _, of in places:
+        for line in of.itertuples():
+            _forest_mark(ax, line)
+    low, high = _forest_axis(ax, panel)
+    for y_label, of in places:
+        first = of.iloc[0]
+        ax.fill_betweenx(
+            [y_label + 0.55, of["y"].max() + 0.45],
+            max(low, first["holds_from"]),
+            min(high, first["holds_to"]),
+            color=BAND,
+            zorder=0,
         )
-        for panel, ax in zip(panels, axes[:, 0], strict=True):
-            labels = []
-            for y, claim in enumerate(rows[panel]):
-                of = found[(found["panel"] == panel) & (found["id"] == claim)]
-                labels.append(_row_label(of.iloc[0], panel))
-                for line, at in zip(of.itertuples(), y + np.linspace(-0.3, 0.3, len(of) + 2)[1:-1], strict=True):
-                    _forest_mark(ax, line, at)
-            low, high = _forest_axis(ax, panel)
-            for y, claim in enumerate(rows[panel]):
-                of = found[(found["panel"] == panel) & (found["id"] == claim)].iloc[0]
-                ax.fill_betweenx(
-                    [y - 0.42, y + 0.42], max(low, of["holds_from"]), min(high, of["holds_to"]), color="0.93", zorder=0
-                )
-            ax.set_yticks(range(len(labels)), labels)
-            ax.set_ylim(len(labels) - 0.5, -0.5)
-        _forest_legend(canvas)
+        words = ax.text(0, y_label, _row_label(first, panel), transform=ax.get_yaxis_transform(), va="center", fontsize=8.5)
+        words.set_url(f"{first['paper']}.html#{trace.anchor(first['paper'], first['id'])}")
+    marks = pd.concat([of for _, of in places])
+    ax.set_yticks(marks["y"], marks["network"], fontsize=8)
+    ax.set_ylim(y - 0.9, -0.8)
     return canvas
 
 
@@ -209,23 +229,24 @@ def _row_label(line: pd.Series, panel: str) -> str:
     """The claim and what is measured, without the network."""
     what = line["setting"].removeprefix(line["network"]).lstrip(":, ")
     unit = f" [{line['scale']}]" if panel == "own units" and line["scale"] not in what else ""
-    return textwrap.fill(f"{line['id']}  {what}{unit}", 48)
+    return textwrap.shorten(f"{line['id']} {what}{unit}", LABEL_WIDTH, placeholder=" …")
 
 
-def _forest_mark(ax: plt.Axes, line, y: float) -> None:
+def _forest_mark(ax: plt.Axes, line) -> None:
     colour = VERDICT_COLOURS[line.verdict]
-    filled = colour if line.scope == "paper" else "white"
-    ax.plot([line.low, line.high], [y, y], color=colour, linewidth=1.4, zorder=2)
-    ax.plot(line.effect, y, "o", color=colour, markerfacecolor=filled, markersize=5.5, markeredgewidth=1.3, zorder=3)
+    filled = colour if line.scope == "paper" else PAPER
+    ax.plot([line.low, line.high], [line.y, line.y], color=colour, linewidth=1.4, zorder=2)
+    ax.plot(line.effect, line.y, "o", color=colour, markerfacecolor=filled, markersize=5, markeredgewidth=1.3, zorder=3)
     if line.published_low == line.published_low:
-        ax.plot([line.published_low, line.published_high], [y, y], color="black", linewidth=1, zorder=1)
-        ax.plot([line.published_low, line.published_high], [y, y], "|", color="black", markersize=7, zorder=4)
+        reported = [line.published_low, line.published_high]
+        ax.plot(reported, [line.y, line.y], color=FIXED["published"], linewidth=1, zorder=1)
+        ax.plot(reported, [line.y, line.y], "|", color=FIXED["published"], markersize=9, markeredgewidth=2, zorder=4)
 
 
 def _forest_axis(ax: plt.Axes, panel: str) -> tuple[float, float]:
     """Scale, line of no effect and ticks of a panel; its limits, which what is drawn later does not move."""
-    ax.set_title(panel, loc="left", fontsize=9, fontweight="bold")
-    ax.axvline(1 if panel == "ratio" else 0, color="0.4", linewidth=0.8)
+    ax.set_title(panel, loc="left", fontweight="bold")
+    ax.axvline(1 if panel == "ratio" else 0, color=INK, linewidth=0.8, zorder=1)
     if panel == "rank correlation":
         ax.set_xlim(-1.05, 1.05)
         return ax.get_xlim()
@@ -236,16 +257,27 @@ def _forest_axis(ax: plt.Axes, panel: str) -> tuple[float, float]:
     return ax.get_xlim()
 
 
-def _forest_legend(canvas: Canvas) -> None:
-    grey = {"color": "0.3", "markeredgewidth": 1.3}
-    verdicts = {"replicated": "holds", "contradicted": "does not hold", "inconclusive": "inconclusive"}
+def _forest_legend() -> Canvas:
+    grey = {"color": INK, "marker": "o", "linestyle": "", "markersize": 5, "markeredgewidth": 1.3}
+    verdicts = {"replicated": "holds", "contradicted": "does not hold", "inconclusive": "not decided"}
+    published = {"color": FIXED["published"], "marker": "|", "linestyle": "", "markersize": 9, "markeredgewidth": 2}
     handles = [
-        Line2D([], [], marker="o", linestyle="", markersize=5.5, label="the paper's own setting", **grey),
-        Line2D(
-            [], [], marker="o", linestyle="", markersize=5.5, markerfacecolor="white", label="reduced, or our reading", **grey
-        ),
-        Line2D([], [], marker="|", linestyle="", markersize=7, color="black", label="published, at full size"),
-        *(Line2D([], [], color=VERDICT_COLOURS[v], linewidth=2, label=label) for v, label in verdicts.items()),
-        Patch(color="0.9", label="where the claim holds"),
+        Line2D([], [], label="run as in the paper", **grey),
+        Line2D([], [], markerfacecolor=PAPER, label="reduced, or our reading", **grey),
+        Line2D([], [], label="published, at full size", **published),
+        *(Line2D([], [], color=VERDICT_COLOURS[v], linewidth=2, label=f"the claim {label}") for v, label in verdicts.items()),
+        Patch(color=BAND, label="where the claim holds"),
     ]
-    canvas.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    canvas = Canvas(figsize=(4.4, 1.0))
+    canvas.legend(handles=handles, loc="center", ncols=2, frameon=False)
+    return canvas
+
+
+def forest_words(panel: str, effects: pd.DataFrame) -> str:
+    """What a panel of the forest shows, in words: how many effects lie where their claim holds, and of the published ones."""
+    of = effects[effects["effect"].notna() & (effects["scale"].map(lambda s: SCALES.get(s, "own units")) == panel)]
+    counts = [f"{(of['verdict'] == v).sum()} {w}" for v, w in (("replicated", "hold"), ("contradicted", "do not hold"))]
+    reported = of[of["published_low"].notna()]
+    inside = ((reported["low"] <= reported["published_high"]) & (reported["high"] >= reported["published_low"])).sum()
+    beside = f" Of {len(reported)} effects that a paper reports, {inside} lie inside our interval." if len(reported) else ""
+    return f"Effects in {panel}: of {len(of)}, {' and '.join(counts)}.{beside}"

@@ -136,9 +136,9 @@ def _ours(part: pd.DataFrame, row: str, column: str, of: Table, paper: str) -> s
     return to_records(text, trace.anchor(paper, of.name, row, column)) if paper and text else text or "not run"
 
 
-def to_records(text: str, anchor: str) -> str:
-    """A number, in prose or in a table, as a link to its place in a fold."""
-    return f"<a class='lbgap-number' href='#{anchor}'>{text}</a>"
+def to_records(text: str, anchor: str, page: str = "") -> str:
+    """A number, in prose or in a table, as a link to its place in a fold, of another page where one is named."""
+    return f"<a class='lbgap-number' href='{page}#{anchor}'>{text}</a>"
 
 
 def _span(n: pd.Series) -> str:

@@ -18,7 +18,7 @@ from lbgap import papers
 ROOT = Path(lbgap.__file__).parent
 FLOORS = {
     5: {"cli", "chapter", "pages", "__main__"},
-    4: {"report", "verdicts", "trace", "catalogue", "plots", "render", "badges"},
+    4: {"report", "verdicts", "trace", "catalogue", "plots", "render", "badges", "prose", "advice"},
     3: {"sweep", "executors", "verify", "papers"},
     2: {"jobs", "records", "cost"},
     1: {

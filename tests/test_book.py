@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lbgap import report
+from lbgap import advice, papers, report
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEC = importlib.util.spec_from_file_location("book_tool", ROOT / "tools" / "book.py")
@@ -67,7 +67,24 @@ def test_every_figure_has_a_caption_and_a_name_and_is_drawn_anew(chapter):
                 assert f'chapter.records("{called[2]}")' in sources(chapter)
 
 
-NUMBER = re.compile(r"\{([^{}`]+)\}(?!`)")
+NUMBER = re.compile(r"(?<!:::)\{([^{}`]+)\}(?!`)")
+
+
+def ways(paper: str, of: str) -> list[str]:
+    """The calls that put the fold of a table, figure or claim on its page."""
+    studies = report.committed_studies(paper)
+    if of in {c.id for study in studies for c in study.claims}:
+        return ["chapter.verdicts()", f'chapter.records("{of}")']
+    if of in {c.id for study in studies for c in study.questions}:
+        return ["chapter.questions()", f'chapter.records("{of}")']
+    table = of in {t.name for study in studies for t in study.tables}
+    return [f'chapter.table("{of}")'] * table + [f'chapter.records("{of}")']
+
+
+def leads_nowhere(name: str, paper: str, calls: str) -> str:
+    """Why a number of a paper leads nowhere on the page that makes these calls; empty where it leads to its records."""
+    found = ways(paper, name.partition(":")[0])
+    return "" if any(way in calls for way in found) else f"{{{name}}} leads nowhere; it needs {' or '.join(found)}"
 
 
 def test_every_number_in_prose_has_a_way_to_its_records(chapter):
@@ -76,27 +93,26 @@ def test_every_number_in_prose_has_a_way_to_its_records(chapter):
     started = re.search(r'Chapter\("(\w+)"', calls)
     for source in sources(chapter):
         for name in NUMBER.findall(source) if source.startswith("chapter.prose(") else ():
-            of = name.partition(":")[0]
-            claims = {c.id for study in report.committed_studies(started[1]) for c in study.claims}
-            questions = {c.id for study in report.committed_studies(started[1]) for c in study.questions}
-            tables = {t.name for study in report.committed_studies(started[1]) for t in study.tables}
-            ways = [f'chapter.records("{of}")']
-            ways += (
-                ["chapter.verdicts()"]
-                if of in claims
-                else ["chapter.questions()"]
-                if of in questions
-                else [f'chapter.table("{of}")']
-                if of in tables
-                else []
-            )
-            assert any(way in calls for way in ways), f"{{{name}}} leads nowhere on this page; it needs {' or '.join(ways)}"
+            assert not leads_nowhere(name, started[1], calls)
+
+
+def test_every_number_of_the_front_page_has_a_way_to_its_records():
+    """It links to a fold of the page of the paper that it names; so do the gains of the table of advice."""
+    calls = {
+        path.stem: "\n".join(sources(nbformat.read(path, as_version=4))) for path in CHAPTERS if path.stem in papers.papers()
+    }
+    front = sources(nbformat.read(ROOT / "book" / "intro.ipynb", as_version=4))
+    asked = [name.partition(":") for source in front if "prose(" in source for name in NUMBER.findall(source)]
+    asked += [(gain["paper"], ":", gain["table"]) for row in advice.rows() for gain in row["gains"]]
+    assert asked
+    for paper, _, name in asked:
+        assert not leads_nowhere(name, paper, calls[paper])
 
 
 def test_no_result_is_typed_in_by_hand(chapter):
     """A mean with its deviation or its interval comes from records; what is typed in has no way to them."""
     for cell in chapter.cells:
-        text = NUMBER.sub("", cell.source) if cell.cell_type == "markdown" or "chapter.prose(" in cell.source else ""
+        text = NUMBER.sub("", cell.source) if cell.cell_type == "markdown" or "prose(" in cell.source else ""
         assert not re.search(r"\d ?± ?\d|\[[+-]?\d[\d.,]*, [+-]?\d[\d.,]*\]", text)
 
 
@@ -116,6 +132,7 @@ def test_a_page_with_faults_is_reported(tmp_path, monkeypatch):
         '<a href="gone.html">gone</a><a href="there.html#place">good</a><a href="there.html#nowhere">bad</a>'
         '<a href="#here">here</a>'
         '<a class="lbgap-number" href="#fold">1</a><p id="fold"></p><p id="fold"></p>'
+        '<a class="lbgap-number" href="there.html#place">1</a>'
     )
     with pytest.raises(SystemExit) as stopped:
         tool.check()
@@ -129,6 +146,7 @@ def test_a_page_with_faults_is_reported(tmp_path, monkeypatch):
         "broken link to there.html#nowhere",
         "the id fold stands twice",
         "a number leads to #fold, where no record is",
+        "a number leads to there.html#place, where no record is",
     ]
 
 

@@ -380,6 +380,23 @@ def test_a_page_says_when_jobs_fail(shown, here):
 # ---------------------------------------------------------------- pages of all papers
 
 
+def test_prose_of_several_papers_leads_to_their_pages(page, results, monkeypatch):
+    put(results, SMALL, [90.0] * 5)
+    told = []
+    monkeypatch.setattr(pages, "display", lambda shown: told.append(shown.data))
+    pages.prose("{chaptered:tab:a:SB} {cite:p}`x`")
+    assert re.fullmatch(r"<a class='lbgap-number' href='chaptered.html#chaptered-tab-a-SB'>90[^<]*</a> {cite:p}`x`", told[0])
+    with pytest.raises(ValueError, match="^prose asks for hofer:H1; it begins with a paper: "):
+        pages.prose("{hofer:H1}")
+
+
+def test_advice_is_that_of_the_papers_on_the_page(shown):
+    pages.what_to_do("hoffer")
+    text = " ".join(shown[0].split())
+    assert "Take the small batch" in text and "Hoffer et al., 2017" in text and "reduced; n = 5" in text
+    assert "Keskar" not in text
+
+
 def test_the_front_page_and_the_state_are_those_of_the_records(page, results, shown):
     put(results, SMALL, [90.0] * 5)
     put(results, LARGE, [89.0, 89.1, 88.9, 89.05, 88.95])

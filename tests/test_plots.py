@@ -10,7 +10,7 @@ from matplotlib.collections import LineCollection, PathCollection, PolyCollectio
 from matplotlib.colors import to_hex
 
 from lbgap.papers.paper import Axis, Figure
-from lbgap.plots import FEW, FIXED, INK, MARKERS, PALETTE, draw, forest, svg
+from lbgap.plots import BAND, FEW, FIXED, INK, MARKERS, PAGE, PALETTE, PAPER, UNDECIDED, draw, forest, forest_words, svg
 
 T_1 = 12.7062  # Student's t, 97.5%, 1 degree of freedom, from a printed table
 
@@ -236,15 +236,36 @@ def test_a_forest_has_a_panel_a_scale_a_row_a_claim_and_fills_the_papers_own_mar
         claim("K4", 20.0, scale="ratio", setting="F1: LB / SB"),
         claim("K9", np.nan, scale=np.nan, setting=np.nan),
     ]
-    canvas = forest(pd.DataFrame(lines))
-    points, ratio = canvas.axes
-    assert [ax.get_title(loc="left") for ax in canvas.axes] == ["points of accuracy", "ratio"]
-    assert [t.get_text() for t in points.get_yticklabels()] == ["K1  a gap", "K2  a gap"]
+    canvases = forest(pd.DataFrame(lines))
+    assert list(canvases) == ["points of accuracy", "ratio", "legend"]
+    (points,), (ratio,) = (canvases[panel].axes for panel in ("points of accuracy", "ratio"))
+    assert [t.get_text() for t in points.get_yticklabels()] == ["F1", "C1", "F1"]
+    assert [t.get_text() for t in points.texts] == ["K1 a gap", "K2 a gap"]
     assert ratio.get_xscale() == "log"
     marks = [line for line in points.lines if line.get_marker() == "o"]
     assert [line.get_xdata()[0] for line in marks] == [1.0, -1.0, 0.5]
-    assert [line.get_markerfacecolor() == "white" for line in marks] == [False, True, True]
+    assert [line.get_markerfacecolor() == PAPER for line in marks] == [False, True, True]
     assert [tuple(line.get_xdata()) for line in points.lines if line.get_marker() == "|"] == [(3.0, 4.0)]
+
+
+def test_a_claim_in_a_forest_leads_to_its_place_in_the_papers_page():
+    drawn = svg(forest(pd.DataFrame([claim("K1", 1.0)]))["points of accuracy"], "forest", "Effects of one claim.")
+    assert re.findall(r"<a [^>]*>", drawn) == ['<a href="toy.html#toy-K1">']
+    assert ' role="group" ' in drawn, "an image could not have a link"
+    for colour, on_the_page in PAGE.items():
+        assert colour not in drawn and (on_the_page in drawn or colour == UNDECIDED or colour == BAND)
+
+
+def test_the_words_of_a_forest_count_what_holds_and_what_lies_inside():
+    lines = [
+        claim("K1", 1.0, verdict="replicated", published_low=1.2, published_high=1.2),
+        claim("K1", 1.0, verdict="contradicted", published_low=3.0, published_high=4.0),
+        claim("K2", 20.0, scale="ratio"),
+    ]
+    assert forest_words("points of accuracy", pd.DataFrame(lines)) == (
+        "Effects in points of accuracy: of 2, 1 hold and 1 do not hold. Of 2 effects that a paper reports, "
+        "1 lie inside our interval."
+    )
 
 
 def test_a_forest_without_effects_is_refused():

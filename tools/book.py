@@ -225,13 +225,15 @@ class Page:
         for script in self.soup.find_all("script"):
             yield from re.findall(r"https?://[^\s\"']*(?:cdn|unpkg|jsdelivr|googleapis)[^\s\"']*", script.string or "")
 
-    def without_records(self) -> Iterator[str]:
-        """Numbers that lead to a place of this page where no record is, neither in its row nor beneath it."""
-        for url in sorted({e["href"] for e in self.soup.find_all("a", class_="lbgap-number")}):
-            place = self.soup.find(id=url[1:])
-            around = place and (place.find_parent("tr") or place.find_parent("details") or place.parent)
-            if around and not around.find("a", href=re.compile(r"\.json$")):
-                yield f"a number leads to {url}, where no record is"
+    def numbers(self) -> list[str]:
+        """Where its numbers lead."""
+        return sorted({e["href"] for e in self.soup.find_all("a", class_="lbgap-number")})
+
+    def has_record(self, id: str) -> bool:
+        """Whether a place has a link to a record, in its row or beneath it; of no place, nothing is asked."""
+        place = self.soup.find(id=id)
+        around = place and (place.find_parent("tr") or place.find_parent("details") or place.parent)
+        return not around or bool(around.find("a", href=re.compile(r"\.json$")))
 
 
 def check() -> None:
@@ -250,7 +252,12 @@ def check() -> None:
             if not there or (place and target in built and place not in built[target].ids):
                 found.append(f"broken link to {url}")
         found += [f"the id {name} stands twice" for name, times in page.ids.items() if times > 1]
-        faults += [f"{path.relative_to(HTML)}: {fault}" for fault in [*found, *page.without_records()]]
+        for url in page.numbers():
+            there, _, place = url.partition("#")
+            target = built.get((path.parent / there).resolve() if there else path)
+            if target and not target.has_record(place):
+                found.append(f"a number leads to {url}, where no record is")
+        faults += [f"{path.relative_to(HTML)}: {fault}" for fault in found]
     for path in HTML.rglob("*.css"):
         outside = re.findall(r"(?:@import|url\()\s*[\"']?((?:https?:)?//[^\"')]+)", path.read_text("utf-8"))
         faults += [f"{path.relative_to(HTML)}: fetched from outside: {url}" for url in outside]

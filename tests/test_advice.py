@@ -1,0 +1,57 @@
+"""What the front page advises: gains and costs against the records, read another way."""
+
+import numpy as np
+import pytest
+
+from lbgap import advice, papers, trace
+from lbgap.records import Store
+
+STORE = Store()
+GAINS = [(gain, found) for row in advice.rows() for gain in row["gains"] for found in [gain["paper"]]]
+
+
+@pytest.fixture(scope="module")
+def found():
+    return [gain for row in advice.advice(STORE, papers.names()) for gain in row.gains]
+
+
+def behind(paper: str, table: str, place: tuple[str, str]):
+    """The values of a cell by seed, and the runs behind it, as its fold shows them."""
+    lines = trace.of(paper, table, STORE).lines
+    lines = lines[(lines["row"] == place[0]) & (lines["column"] == place[1])].set_index("seed")
+    jobs = [trace.record(key, STORE).job for key in dict.fromkeys(key for keys in lines["records"] for key in keys)]
+    return lines["value"], jobs
+
+
+def test_there_are_at_most_eight_rows_and_each_gain_has_five_seeds(found):
+    assert len(advice.rows()) <= 8
+    assert {gain.estimate.n for gain in found} == {5}
+
+
+def test_a_gain_is_the_mean_difference_of_the_folds_and_its_cost_that_of_their_records(found):
+    for (written, _), gain in zip(GAINS, found, strict=True):
+        (one, ran), (other, compared) = (behind(gain.paper, gain.table, tuple(written[side])) for side in ("cell", "over"))
+        assert gain.estimate.effect == pytest.approx(np.mean(one - other))
+        assert gain.estimate.low < gain.estimate.effect < gain.estimate.high
+        assert gain.updates == pytest.approx(sum(j.updates for j in ran) / sum(j.updates for j in compared))
+
+
+def test_what_sees_the_same_images_at_the_same_passes_costs_the_same(found):
+    cost = {(gain.paper, gain.table, *gain.place): gain.compute for gain in found}
+    assert cost["keskar", "table2", "F1", "test_SB"] == 1
+    assert cost["hoffer", "table1", "F1", "+LR"] == 1
+    assert cost["hoffer", "search", "best on the other seeds", "LB"] == 9  # rates, the published one among them
+    assert cost["keskar", "robust", "LB, stability", "test"] == 2  # a pass over the images, and one over noisy copies
+
+
+def test_only_the_papers_own_setting_is_called_so(found):
+    own = {(gain.paper, *gain.place) for gain in found if gain.scope == "paper"}
+    assert own == {("keskar", "F1", "test_SB")}
+
+
+def test_advice_on_a_cell_that_is_not_there_is_refused(monkeypatch):
+    gain = {"paper": "hoffer", "table": "table1", "cell": ["F1", "+XX"], "over": ["F1", "LB"]}
+    monkeypatch.setattr(advice, "rows", lambda: ({"situation": "s", "do": "d", "gains": [gain]},))
+    with pytest.raises(ValueError, match=r"^advice asks for F1, \+XX; table1 of hoffer has no such cell$"):
+        advice.advice(STORE, ["hoffer"])
+    assert advice.advice(STORE, ["keskar"]) == [], "a row without gains in these papers is left out"

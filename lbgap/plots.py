@@ -26,6 +26,7 @@ from lbgap.papers.paper import Axis, Figure
 # Okabe-Ito: distinguishable with every common colour blindness. What recurs keeps its colour in every chapter.
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D46"]
 FIXED = {"SB": PALETTE[0], "LB": PALETTE[1], "train": PALETTE[2], "test": PALETTE[3], "published": PALETTE[6]}
+PUBLISHED = "published"  # a line that is hollow among points
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 FEW = 12  # so many points of a line have a marker, a bar and dots; more are a curve
 
@@ -81,7 +82,7 @@ def _panel(figure: Figure, axis: Axis, data: pd.DataFrame, points: pd.DataFrame)
         ax.set(xscale="log" if axis.log_x else "linear", yscale="log" if axis.log_y else "linear")
         for line in lines:
             means = points[points["line"] == line].dropna(subset="mean").sort_values("x")
-            _line(ax, figure.mark, data[data["line"] == line], means, markers[line], colours[line])
+            _line(ax, figure.mark, data[data["line"] == line], means, markers[line], colours[line], line == PUBLISHED)
         if axis.log_x:
             _few_ticks(ax.xaxis, *ax.get_xlim())
         if axis.log_y:
@@ -94,15 +95,22 @@ def _panel(figure: Figure, axis: Axis, data: pd.DataFrame, points: pd.DataFrame)
         if len(lines) > 1:
             style = {"markersize": 5, "linewidth": 0 if figure.mark == "point" else 1.5}
             handles = [Line2D([], [], color=colours[line], marker=markers[line], **style) for line in lines]
-            ax.legend(handles, [line + slopes.get(line, "") for line in lines])
+            if figure.mark == "point" and PUBLISHED in lines:
+                handles[lines.index(PUBLISHED)].set_markerfacecolor("none")
+            # a cloud of points leaves no corner free
+            beneath = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 2} if figure.mark == "point" else {}
+            ax.legend(handles, [line + slopes.get(line, "") for line in lines], **beneath)
     return canvas
 
 
-def _line(ax: plt.Axes, mark: str, seeds: pd.DataFrame, means: pd.DataFrame, marker: str, colour: str) -> None:
-    """One line's points, or its mean with interval and seeds."""
+def _line(
+    ax: plt.Axes, mark: str, seeds: pd.DataFrame, means: pd.DataFrame, marker: str, colour: str, hollow: bool = False
+) -> None:
+    """One line's points, hollow or not, or its mean with interval and seeds."""
     of_a_seed = {"color": colour, "alpha": 0.4}
     if mark == "point":
-        ax.scatter(seeds["x"], seeds["y"], s=22, marker=marker, linewidths=0, alpha=0.8, color=colour)
+        face = {"facecolors": "none", "linewidths": 1.2} if hollow else {"linewidths": 0, "alpha": 0.8}
+        ax.scatter(seeds["x"], seeds["y"], **{"s": 22, "marker": marker, "color": colour} | face)
     elif len(means) <= FEW:
         if means["n"].max() > 1:
             ax.scatter(seeds["x"], seeds["y"], s=9, linewidths=0, **of_a_seed)

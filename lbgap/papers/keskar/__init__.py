@@ -44,6 +44,8 @@ def study(settings: PaperSettings) -> Study:
     if "F1" in setups:
         shown += [tables.ruler(setups["F1"]), tables.robust(setups["F1"]), tables.variants((setups | along)["F1"])]
     drawn += [figures.batch_sweep(along), figures.along(along), figures.warm_start(along)]
+    if settings.profile == "cpu":  # a panel of several networks is drawn from one profile: from that which has them all
+        drawn.append(figures.gap_and_sharpness(setups, along, treated))
     more, further, questions = _beyond(setups, along) if settings.profile == "cpu" else ((), (), ())
     return Study("keskar", settings.profile, (*shown, *more), (*drawn, *further), claims_on(setups, along, treated), questions)
 

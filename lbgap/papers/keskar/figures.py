@@ -1,13 +1,56 @@
-"""Figures: training curves, distance, parametric plots, and Figs 4 to 6 (batch size, warm start, along training)."""
+"""Figures: sharpness against the gap, training curves, distance, parametric plots, and Figs 4 to 6 (batch size, warm start,
+along training)."""
 
 import numpy as np
 
-from lbgap.papers.keskar.setups import BATCHES, EPSILONS, Setups
-from lbgap.papers.paper import Axis, Figure, Jobs, Quantity, Series, dig
+from lbgap.papers.keskar.setups import BATCHES, EPSILONS, FACTS, ROBUST, VARIANTS, Setups, augment, conserve, robustly, vary
+from lbgap.papers.paper import Axis, Figure, Jobs, Quantity, Series, combined, difference, dig
 from lbgap.papers.setup import Setup, point
 from lbgap.spec import Measure, Train
 
 EPOCHS = (1, 2, 5, 10, 20, 50, 100)  # Figs 5 and 6
+
+
+def gap_and_sharpness(setups: Setups, along: Setups, treated: Setups) -> Figure:
+    """The argument of the paper: the large batch's sharpness against what it lacks of the small batch's test accuracy.
+
+    The networks as they are (Tables 2 and 3), with a remedy (Tables 6 and 7; E.3), and F1 of ``along`` with one thing changed. A
+    large batch with a remedy is compared with the small one that its table has beside it.
+    """
+    plain, remedied, varied = (
+        Axis(name, "LB - SB in test accuracy, points", "LB's sharpness, epsilon 1e-3", log_y=True)
+        for name in ("the networks as they are", "with a remedy", "F1 with one thing changed")
+    )
+    pairs = {(plain, n): (s, s) for n, s in setups.items()}
+    for n, s in treated.items():
+        if n.startswith("C"):  # the others are not augmented
+            pairs[remedied, f"{n}, augmented"] = augment(s), augment(s)
+        pairs[remedied, f"{n}, conservative"] = conserve(s), s
+    if "F1" in setups:
+        pairs |= {(remedied, f"F1, {kind}"): (robustly(setups["F1"], kind), setups["F1"]) for kind in ROBUST}
+        pairs |= {(varied, variant): (vary(along["F1"], variant),) * 2 for variant in VARIANTS}
+    series = [_dots(axis.name, line, large, small) for (axis, line), (large, small) in pairs.items()]
+    panels = tuple(dict.fromkeys(axis for axis, _ in pairs))
+    beside = next(iter(setups.values())).runs("SB")[:1]  # shown where ours are
+    published = {plain: _published("table2", "table3"), remedied: _published("table6") + _published("table7")}
+    series += [Series(axis.name, "published", beside, lambda _, a=axis: published[a]) for axis in panels if axis in published]
+    return Figure("gap_and_sharpness", "Sharpness against the gap", panels, tuple(series), mark="point")
+
+
+def _dots(panel: str, line: str, large: Setup, small: Setup) -> Series:
+    """A point a seed: the gap between two setups' batches, and the large one's sharpness."""
+    gap = difference(large.accuracy("LB"), small.accuracy("SB"))
+    both = combined(lambda *point: point, gap, large.sharp("LB"))
+    return Series(panel, line, both.jobs, lambda *results: [both.value(*results)])
+
+
+def _published(*tables: str) -> list[tuple[float, float]]:
+    """LB - SB in test accuracy and LB's sharpness of every network, from the columns of the paper's tables."""
+    rows: dict[str, dict[str, list[float]]] = {}
+    for of in (FACTS["tables"][name] for name in tables):
+        for network, values in of["rows"].items():
+            rows.setdefault(network, {}).update(zip(of["columns"], values, strict=True))
+    return [(r["test_LB"][0] - r["test_SB"][0], r["eps1e-3_LB"][0]) for r in rows.values()]
 
 
 def curves(setups: Setups) -> Figure:

@@ -137,6 +137,15 @@ def test_points_are_drawn_one_by_one():
     assert drawn(ax) == []
 
 
+def test_published_points_are_hollow_and_ours_are_filled():
+    rows = [(LEFT.name, line, 0, 1, y) for line, y in (("ours", 1.0), ("published", 2.0))]
+    (ax,) = axes_of(figure(LEFT, mark="point"), frame(*rows))
+    ours, published = ax.collections
+    assert (len(ours.get_facecolors()), len(published.get_facecolors())) == (1, 0)
+    assert to_hex(published.get_edgecolors()[0]) == FIXED["published"].lower()
+    assert [h.get_markerfacecolor() == "none" for h in ax.get_legend().legend_handles] == [False, True]
+
+
 def test_every_line_a_palette_has_can_be_drawn():
     """As many lines as there are markers; of their colours, none is used twice."""
     names = [f"line {i}" for i in range(len(MARKERS))]

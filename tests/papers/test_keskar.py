@@ -476,3 +476,43 @@ def test_the_best_epoch_is_asked_against_the_small_batch_only_where_there_is_a_g
     gaps, stops = settings_of("cpu", "K1"), settings_of("cpu", "K2")
     for n in ("F1", "C1", "C3"):
         assert stops[f"{n}: LB's best epoch - SB's last"].given.label == gaps[f"{n}: test accuracy, LB - SB"].label
+
+
+# ---------------------------------------------------------------- sharpness against the gap
+
+
+def gap_and_sharpness():
+    """The figure of the argument."""
+    return next(f for f in study("cpu").figures if f.name == "gap_and_sharpness")
+
+
+def test_a_dot_is_one_seeds_gap_and_its_large_batchs_sharpness():
+    """Of the records of one seed: LB's accuracy less SB's, and the metric on LB's own run; undefined where one diverged."""
+    of = next(s for s in gap_and_sharpness().series if s.line == "C1")
+    ended = [{"diverged": False, "final": {"test": {"batch": {"accuracy": a}}}} for a in (91.5, 93.0)]
+    for large, small, measured in of.jobs:
+        assert (large.seed, large.batch_size > small.batch_size) == (small.seed, True)
+        assert measured.parents[0].run == large
+    assert of.points(*ended, {"value": 250.0}) == [("C1", -1.5, 250.0)]
+    assert math.isnan(of.points({"diverged": True}, ended[1], {"value": 250.0})[0][1])
+
+
+def test_a_remedy_is_compared_with_the_small_batch_of_its_table():
+    """Both are augmented; beside a large batch trained conservatively or robustly, the small one is the plain one."""
+    sides = {s.line: s.jobs[0][:2] for s in gap_and_sharpness().series if s.line != "published"}
+    assert [run.data.augment for run in sides["C1, augmented"]] == ["keskar", "keskar"]
+    assert [run.optimizer.inner_steps for run in sides["C1, conservative"]] == [3, 1]
+    assert [bool(run.robust) for run in sides["F1, adversarial"]] == [True, False]
+    assert {sides[line][1] for line in ("F1, adversarial", "F1, stability")} == {sides["F1"][1]}
+    assert all(large.options == small.options for large, small in (sides[variant] for variant in VARIANTS))
+
+
+def test_published_values_stand_beside_ours_one_a_network():
+    """As many as the tables have rows; LB's sharpness as published, at the published difference of the accuracies."""
+    published = {s.panel: s.points({}) for s in gap_and_sharpness().series if s.line == "published"}
+    rows = {name: FACTS["tables"][name]["rows"] for name in TABLES}
+    plain, remedied = published.values()
+    assert len(plain) == len(rows["table2"])
+    assert len(remedied) == len(rows["table6"]) + len(rows["table7"])
+    (f1,) = [(x, y) for _, x, y in plain if y == rows["table3"]["F1"][1][0]]
+    assert f1[0] == pytest.approx(rows["table2"]["F1"][3][0] - rows["table2"]["F1"][2][0])

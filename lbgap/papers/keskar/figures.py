@@ -14,8 +14,8 @@ EPOCHS = (1, 2, 5, 10, 20, 50, 100)  # Figs 5 and 6
 def gap_and_sharpness(setups: Setups, along: Setups, treated: Setups) -> Figure:
     """The argument of the paper: the large batch's sharpness against what it lacks of the small batch's test accuracy.
 
-    The networks as they are (Tables 2 and 3), with a remedy (Tables 6 and 7; E.3), and F1 of ``along`` with one thing changed. A
-    large batch with a remedy is compared with the small one that its table has beside it.
+    The networks as they are (Tables 2 and 3), with a remedy (Tables 6 and 7; E.3), and F1 of ``along`` with one thing changed.
+    A large batch with a remedy is compared with the small one that its table has beside it.
     """
     plain, remedied, varied = (
         Axis(name, "LB - SB in test accuracy, points", "LB's sharpness, epsilon 1e-3", log_y=True)

@@ -150,6 +150,10 @@ def _few_ticks(axis: MatplotlibAxis, low: float, high: float) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def _hundredths(number: re.Match) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+
+
 def svg(canvas: Canvas, name: str, words: str) -> str:
     """A canvas as SVG to stand in a page: text and frame in the page's colours, ``words`` for who does not see it.
 
@@ -166,7 +170,7 @@ def svg(canvas: Canvas, name: str, words: str) -> str:
     body = text[text.index(">", text.index("<svg")) + 1 :]
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<defs>\s*</defs>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", body)
-    body = re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), body)
+    body = re.sub(r"<[^>]+>", lambda tag: re.sub(r"-?\d+\.\d{3,}", _hundredths, tag[0]), body)  # not in what is read
     body = re.sub(r"font: [^;\"]*?(\d+(?:\.\d+)?)px[^;\"]*", r"font-size: \1px", body)
     body = re.sub(r" font-family: [^;\"]*;", "", body)
     body = re.sub(r'<a xlink:(href="[^"]*") target="_blank"', r"<a \1", body)

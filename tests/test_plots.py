@@ -215,6 +215,15 @@ def test_a_drawing_takes_the_colours_of_the_page_and_says_what_it_shows():
     assert {"left", "epoch", "loss (nats)", "SB", "LB"} <= set(re.findall(r">([^<>]+)</text>", text))
 
 
+def test_what_is_read_in_a_drawing_is_not_rounded():
+    """Coordinates have two decimals; the 0.001 and 0.0005 of two lines' names stay apart."""
+    names = ["epsilon 0.001", "epsilon 0.0005"]
+    ((_, canvas),) = draw(figure(LEFT), frame(*(("left", n, 0, x, 1.0 + x / 3) for n in names for x in (1, 2)))).items()
+    text = svg(canvas, "here", "words")
+    assert set(names) <= set(re.findall(r">([^<>]+)</text>", text))
+    assert not re.search(r"<[^>]*\d\.\d{3}[^>]*>", text)
+
+
 def test_a_drawing_is_the_same_each_time_and_shares_no_id_with_another():
     def text(name: str) -> str:
         ((_, canvas),) = draw(figure(LEFT), frame(*TWO_SEEDS)).items()

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from lbgap.papers.paper import Scope, Setting
+from lbgap.papers.paper import Case, Scope
 from lbgap.render import interval, scroll
 from lbgap.stats import Estimate, Finding, Ratio, Rule, Trend, Verdict, combine
 from lbgap.verdicts import Judged, against_published, bounds
@@ -42,9 +42,9 @@ def in_words(judged: Judged) -> str:
 def networks(judged: Judged, scope: Scope) -> dict[str, Verdict]:
     """The networks that a claim was judged on in one scope, each with its own verdict."""
     of: dict[str, list[Finding]] = {}
-    for setting, finding in judged.counted:
-        if setting.scope == scope:
-            of.setdefault(setting.network, []).append(finding)
+    for case, finding in judged.counted:
+        if case.scope == scope:
+            of.setdefault(case.network, []).append(finding)
     return {network: combine(findings) for network, findings in of.items()}
 
 
@@ -56,9 +56,9 @@ def badges(judged: Judged) -> str:
         alike = ", ".join(n for n, v in on.items() if v == verdict)
         names = "; ".join(filter(None, [alike, *(f"{n} {word(v, scope)}" for n, v in on.items() if v != verdict)]))
         lines.append(f"{badge(verdict, scope)}<br><small>{SCOPE_WORDS[scope]}: {html.escape(names)}</small>")
-    for setting, finding in judged.second_readings:
-        name = setting.label.replace(f", {setting.reading}", "").split(":")[0]
-        lines.append(f"<small>{html.escape(f'{setting.reading}: {name}')} {word(finding.verdict, setting.scope)}</small>")
+    for case, finding in judged.second_readings:
+        name = case.label.replace(f", {case.reading}", "").split(":")[0]
+        lines.append(f"<small>{html.escape(f'{case.reading}: {name}')} {word(finding.verdict, case.scope)}</small>")
     return "<br>".join(lines) or badge(judged.verdict, "paper")
 
 
@@ -102,15 +102,15 @@ def central(judged: Judged) -> str:
     return effect(judged.central[0].rule, judged.central[1].estimate) if judged.central else "–"
 
 
-def published(setting: Setting, finding: Finding) -> str:
+def published(case: Case, finding: Finding) -> str:
     """The effect that the paper reports, and whether our interval holds it."""
-    if setting.published is None:
+    if case.published is None:
         return "–"
-    low, high = bounds(setting.published)
-    ratio = isinstance(setting.rule, Ratio)
+    low, high = bounds(case.published)
+    ratio = isinstance(case.rule, Ratio)
     text = f"{'× ' if ratio else ''}{low:{'' if ratio else '+'},.3g}" + (f" to {high:,.3g}" if high != low else "")
-    answer = AGAINST[against_published(setting, finding)]
-    size = "" if setting.scope == "paper" or not answer else ", at full size"
+    answer = AGAINST[against_published(case, finding)]
+    size = "" if case.scope == "paper" or not answer else ", at full size"
     return f"{text}{size}" + (f"<br><small>{answer}</small>" if answer else "")
 
 
@@ -121,14 +121,14 @@ def verdict_table(judged: list[tuple[str, Judged]], paper_column: bool = False) 
     """A line a claim: text, badges, the central effect, the published one, n and profile."""
     lines = []
     for paper, j in judged:
-        setting, finding = j.central or (None, None)
+        case, finding = j.central or (None, None)
         n = finding.estimate.n if finding else 0
         why = "".join(f"<br><small>{html.escape(text)}</small>" for text in (j.reason, j.claim.note if n else "") if text)
-        where = f"<br><small>{html.escape(setting.label)}</small>" if setting else ""
+        where = f"<br><small>{html.escape(case.label)}</small>" if case else ""
         lines.append(
             f"<tr>{f'<td>{html.escape(paper)}</td>' if paper_column else ''}<th>{j.claim.id}</th>"
             f"<td class='text'>{html.escape(j.claim.text)}{why}</td><td class='badges'>{badges(j)}</td>"
-            f"<td class='effect'>{central(j)}{where}</td><td>{published(setting, finding) if setting else '–'}</td>"
+            f"<td class='effect'>{central(j)}{where}</td><td>{published(case, finding) if case else '–'}</td>"
             f"<td>{n}{f'<br><small>{j.profile}</small>' if n else ''}</td></tr>"
         )
     head = _head(*(["paper"] if paper_column else []), "", "claim", "verdict", "effect [95%]", "published: inside it?", "n")
@@ -136,9 +136,9 @@ def verdict_table(judged: list[tuple[str, Judged]], paper_column: bool = False) 
 
 
 def settings_table(judged: list[Judged], verdicts: bool = True) -> str:
-    """A line a setting of a claim, with its rule."""
+    """A line a case of a claim, with its rule."""
 
-    def line(j: Judged, s: Setting, f: Finding) -> str:
+    def line(j: Judged, s: Case, f: Finding) -> str:
         where = f"<br><small>{html.escape(s.where)}</small>" if s.where else ""
         why = f"<br><small>{html.escape(f.reason)}</small>" if f.reason else ""
         verdict = f"<td>{badge(f.verdict, s.scope)}<br><small>{SCOPE_WORDS[s.scope]}</small></td>" if verdicts else ""

@@ -60,7 +60,7 @@ def table_frame(table: Table, profile: str, store: Store) -> pd.DataFrame:
                 "n": len(ours),
                 "diverged": diverged,
                 "undefined": len(held) - len(ours) - diverged,
-                "setting": cell.setting,
+                "setting": cell.words,
             }
         )
     return pd.DataFrame(lines)

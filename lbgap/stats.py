@@ -33,7 +33,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one rule says of one setting.
+    """What one rule says of one case.
 
     ``unpaired`` is the estimate that does not use which seed is which, ``correlation`` that of the two sides over seeds.
     """
@@ -252,9 +252,9 @@ def judge(rule: Rule, a: ArrayLike, b: ArrayLike) -> Finding:
 
 
 def combine(findings: Iterable[Finding], needed: int | None = None) -> Verdict:
-    """The verdict of a claim that must hold on ``needed`` of the settings; on all where that is None.
+    """The verdict of a claim that must hold on ``needed`` of the cases; on all where that is None.
 
-    A claim holds once enough settings hold, and falls once too many have fallen; settings without records leave it open.
+    A claim holds once enough cases hold, and falls once too many have fallen; cases without records leave it open.
     What is not asked does not count.
     """
     findings = [f for f in findings if f.verdict != "not asked"]

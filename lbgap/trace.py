@@ -154,11 +154,11 @@ def _of_figure(paper: str, name: str, store: Store) -> Trace:
 
 
 def of_claim(paper: str, judged: Judged, store: Store) -> Trace:
-    """The values behind a claim that has been judged: both sides of each of its settings."""
+    """The values behind a claim that has been judged: both sides of each of its cases."""
     lines = [
-        (setting.label, side, judged.profile, *line)
-        for setting in judged.claim.settings
-        for side, quantity in (("A", setting.a), ("B", setting.b))
+        (case.label, side, judged.profile, *line)
+        for case in judged.claim.cases
+        for side, quantity in (("A", case.a), ("B", case.b))
         if quantity
         for line in _per_seed(quantity, store)
     ]

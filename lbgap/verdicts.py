@@ -8,20 +8,20 @@ import numpy as np
 import pandas as pd
 
 from lbgap import papers
-from lbgap.papers.paper import SCOPES, Claim, Scope, Setting
+from lbgap.papers.paper import SCOPES, Case, Claim, Scope
 from lbgap.records import Store
 from lbgap.report import COMMITTED, committed_studies, values
 from lbgap.spec import Job
 from lbgap.stats import MIN_SEEDS, Finding, Ratio, Trend, Verdict, combine, judge
 
-Findings = tuple[tuple[Setting, Finding], ...]
+Findings = tuple[tuple[Case, Finding], ...]
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with what each of its settings says; ``reason`` is why it is not run, or a setting gives no number.
+    """A claim with what each of its cases says; ``reason`` is why it is not run, or a case gives no number.
 
-    ``verdict`` is that of all settings of the profile, but second readings. ``elsewhere`` are settings of the paper's own
+    ``verdict`` is that of all cases of the profile, but second readings. ``elsewhere`` are cases of the paper's own
     profile that have a verdict while another profile, which judged more of them, speaks for the claim.
     """
 
@@ -34,18 +34,18 @@ class Judged:
 
     @property
     def counted(self) -> Findings:
-        """The settings that a verdict is made of: all that were asked, in their first reading."""
+        """The cases that a verdict is made of: all that were asked, in their first reading."""
         return tuple((s, f) for s, f in self.elsewhere + self.findings if not s.reading and f.verdict != "not asked")
 
     @property
     def scopes(self) -> dict[Scope, Verdict]:
-        """The verdict of the settings of each scope alone, the paper's own first."""
+        """The verdict of the cases of each scope alone, the paper's own first."""
         by_scope = {scope: [f for s, f in self.counted if s.scope == scope] for scope in SCOPES}
         return {scope: combine(findings, self.claim.needed) for scope, findings in by_scope.items() if findings}
 
     @property
     def scope(self) -> Scope:
-        """The scope that ``verdict`` can claim: the farthest from the paper's own among the settings that it is made of."""
+        """The scope that ``verdict`` can claim: the farthest from the paper's own among the cases that it is made of."""
         return max(
             (s.scope for s, f in self.findings if not s.reading and f.verdict != "not asked"),
             key=SCOPES.index,
@@ -53,7 +53,7 @@ class Judged:
         )
 
     def on(self, network: str) -> tuple[Verdict, Scope] | None:
-        """The verdict of one network's settings alone, and their scope; None where the claim has none."""
+        """The verdict of one network's cases alone, and their scope; None where the claim has none."""
         own = [(s, f) for s, f in self.findings if s.network == network and not s.reading]
         if not own:
             return None
@@ -61,14 +61,14 @@ class Judged:
         return combine(asked) if asked else "not asked", max((s.scope for s, _ in own), key=SCOPES.index)
 
     @property
-    def central(self) -> tuple[Setting, Finding] | None:
-        """The setting whose effect a reader should see: the first that its claim names, the paper's own scope before others."""
+    def central(self) -> tuple[Case, Finding] | None:
+        """The case whose effect a reader should see: the first that its claim names, the paper's own scope before others."""
         with_effect = [(s, f) for s, f in self.counted if f.estimate]
         return min(with_effect, key=lambda sf: (not sf[0].central, SCOPES.index(sf[0].scope)), default=None)
 
     @property
     def second_readings(self) -> Findings:
-        """The settings whose verdict another reading of the same rule turns."""
+        """The cases whose verdict another reading of the same rule turns."""
         first = {(s.label, s.rule): f.verdict for s, f in self.findings if not s.reading}
         return tuple(
             (s, f)
@@ -77,18 +77,18 @@ class Judged:
         )
 
 
-def judge_setting(setting: Setting, store: Store) -> Finding:
-    """Apply a setting's rule to the records; where the effect that it presupposes is not there, it asks nothing."""
-    a = values(setting.a, store)
-    b = values(setting.b, store) if setting.b else a
+def judge_case(case: Case, store: Store) -> Finding:
+    """Apply a case's rule to the records; where the effect that it presupposes is not there, it asks nothing."""
+    a = values(case.a, store)
+    b = values(case.b, store) if case.b else a
     pairs = [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
     if not pairs:
         return Finding("not run", None, "no records")
-    found = judge(setting.rule, *(np.array(side, float) for side in zip(*pairs, strict=True)))
-    if setting.unasked:
-        return _unasked(found, setting.unasked)
-    if setting.given and (presupposed := judge_setting(setting.given, store)).verdict not in ("replicated", "not run"):
-        return _unasked(found, f"presupposes what is {presupposed.verdict} ({setting.given.label})")
+    found = judge(case.rule, *(np.array(side, float) for side in zip(*pairs, strict=True)))
+    if case.unasked:
+        return _unasked(found, case.unasked)
+    if case.given and (presupposed := judge_case(case.given, store)).verdict not in ("replicated", "not run"):
+        return _unasked(found, f"presupposes what is {presupposed.verdict} ({case.given.label})")
     return found
 
 
@@ -98,9 +98,9 @@ def _unasked(found: Finding, why: str) -> Finding:
 
 def judge_claim(claim: Claim, profile: str, store: Store) -> Judged:
     """Apply a claim's rules to the records."""
-    if not claim.settings:
+    if not claim.cases:
         return Judged(claim, profile, "not run", (), claim.reason)
-    findings = tuple((setting, judge_setting(setting, store)) for setting in claim.settings)
+    findings = tuple((case, judge_case(case, store)) for case in claim.cases)
     counted = [(s, f) for s, f in findings if not s.reading]
     verdict = combine([f for _, f in counted], claim.needed)
     if verdict == "not run":
@@ -112,7 +112,7 @@ def judge_claim(claim: Claim, profile: str, store: Store) -> Judged:
 
 
 def committed_verdicts(paper: str, store: Store) -> list[Judged]:
-    """Each claim by the first profile of :data:`COMMITTED` that has judged it on all of its settings.
+    """Each claim by the first profile of :data:`COMMITTED` that has judged it on all of its cases.
 
     Where none has, by one that decides it all the same, before one that does not; among equals, by the one with most records.
     """
@@ -142,7 +142,7 @@ def committed_questions(paper: str, store: Store) -> list[Judged]:
 
 
 def _standing(judged: Judged) -> tuple[bool, bool, float, bool]:
-    """Least for a claim that is decided, on all of its settings, with records of most of them."""
+    """Least for a claim that is decided, on all of its cases, with records of most of them."""
     findings = [f for _, f in judged.findings]
     recorded = sum(f.estimate is not None for f in findings)
     whole = bool(findings) and all(f.verdict != "not run" for f in findings)
@@ -152,19 +152,19 @@ def _standing(judged: Judged) -> tuple[bool, bool, float, bool]:
 # ---------------------------------------------------------------- beside the published effect
 
 
-def against_published(setting: Setting, finding: Finding) -> str:
+def against_published(case: Case, finding: Finding) -> str:
     """Where our interval lies against the effect that the paper reports; empty where there is none to compare.
 
     "inside": the interval holds it, or meets the range that the paper names. Else ours lies "beyond" it, farther from no
     effect; "short" of it; or, the whole interval, on the other side of no effect: "opposite".
     """
     e = finding.estimate
-    if setting.published is None or e is None or e.n < 2 or not np.isfinite(e.effect):
+    if case.published is None or e is None or e.n < 2 or not np.isfinite(e.effect):
         return ""
-    low, high = bounds(setting.published)
+    low, high = bounds(case.published)
     if e.low <= high and e.high >= low:
         return "inside"
-    none = 1.0 if isinstance(setting.rule, Ratio) else 0.0
+    none = 1.0 if isinstance(case.rule, Ratio) else 0.0
     upward = low > none
     if e.high < none if upward else e.low > none:
         return "opposite"
@@ -184,7 +184,7 @@ def rules_in_force(paper: str) -> dict[str, list[str]]:
     out: dict[str, dict[str, None]] = {}
     for study in committed_studies(paper):
         for claim in (*study.claims, *study.questions):
-            asked = (s.text for s in claim.settings if not s.reading and not s.unasked)
+            asked = (s.text for s in claim.cases if not s.reading and not s.unasked)
             out.setdefault(claim.id, {}).update(dict.fromkeys(asked))
     return {claim: list(texts) for claim, texts in out.items()}
 
@@ -198,7 +198,7 @@ def history(paper: str, store: Store) -> list[dict]:
     jobs: dict[str, set[Job]] = {}
     for study in committed_studies(paper):
         for claim in (*study.claims, *study.questions):
-            asked = (q for s in claim.settings if not s.reading and not s.unasked for q in s.quantities)
+            asked = (q for s in claim.cases if not s.reading and not s.unasked for q in s.quantities)
             jobs.setdefault(claim.id, set()).update(job for q in asked for seed in q.jobs for job in seed)
     rows = []
     for claim, entries in papers.get(paper).history.items():
@@ -224,14 +224,14 @@ def _against_runs(date: datetime, begun: datetime | None, ended: datetime | None
 def verdict_rows(paper: str, store: Store) -> list[dict]:
     """``verdicts --json``: one object a claim.
 
-    ``effect``, ``interval`` and ``n`` are those of the ``central`` setting, ``setting`` is what was run for it. ``scope`` is
-    the farthest from the paper's own among the settings that ``verdict`` is made of; ``scopes`` has each scope's verdict.
+    ``effect``, ``interval`` and ``n`` are those of the ``central`` case, ``setting`` is what was run for it. ``scope`` is
+    the farthest from the paper's own among the cases that ``verdict`` is made of; ``scopes`` has each scope's verdict.
     """
     return [_row(paper, j) for j in committed_verdicts(paper, store)]
 
 
 def _row(paper: str, j: Judged) -> dict:
-    setting, finding = j.central or (None, None)
+    case, finding = j.central or (None, None)
     return {
         "id": j.claim.id,
         "paper": paper,
@@ -240,8 +240,8 @@ def _row(paper: str, j: Judged) -> dict:
         "scope": j.scope,
         "scopes": j.scopes,
         "profile": j.profile,
-        "central": setting.label if setting else None,
-        "setting": setting.where if setting else None,
+        "central": case.label if case else None,
+        "setting": case.where if case else None,
         **_numbers(finding),
         "reason": j.reason,
         "note": j.claim.note,
@@ -278,9 +278,9 @@ def _plain(value: float) -> float | None:
     return float(f"{value:.6g}") if np.isfinite(value) else None
 
 
-def scale_of(setting: Setting) -> str:
-    """What an effect is measured in: "ratio", "rank correlation", or the setting's unit."""
-    return {Ratio: "ratio", Trend: "rank correlation"}.get(type(setting.rule), setting.unit)
+def scale_of(case: Case) -> str:
+    """What an effect is measured in: "ratio", "rank correlation", or the case's unit."""
+    return {Ratio: "ratio", Trend: "rank correlation"}.get(type(case.rule), case.unit)
 
 
 def effects(names: Iterable[str], store: Store) -> pd.DataFrame:

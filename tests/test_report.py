@@ -10,6 +10,7 @@ from conftest import digits_run
 from lbgap import cost, papers, report, verdicts
 from lbgap.papers.paper import (
     Axis,
+    Case,
     Cell,
     Claim,
     Figure,
@@ -17,7 +18,6 @@ from lbgap.papers.paper import (
     Published,
     Quantity,
     Series,
-    Setting,
     Settings,
     Study,
     Table,
@@ -58,13 +58,13 @@ def toy(profile: str) -> Study:
     ratio = Quantity(tuple((run(LARGE, s, profile), run(SMALL, s, profile)) for s in range(SEEDS)), _ratio)
     scope = {"scope": "paper" if profile == "paper" else "reduced"}
     claims = (
-        Claim("T1", "LB below SB", (Setting("a: LB - SB", Difference("below"), of["LB"], of["SB"], **scope),)),
+        Claim("T1", "LB below SB", (Case("a: LB - SB", Difference("below"), of["LB"], of["SB"], **scope),)),
         Claim(
             "T2",
             "on one of two",
             (
-                Setting("a, plain: LB near SB", Equivalence(0.5), of["LB"], of["SB"], **scope),
-                Setting("b: XB at least twice SB", Ratio(2), of["XB"], of["SB"], central=True, **scope),
+                Case("a, plain: LB near SB", Equivalence(0.5), of["LB"], of["SB"], **scope),
+                Case("b: XB at least twice SB", Ratio(2), of["XB"], of["SB"], central=True, **scope),
             ),
             needed=1,
         ),

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-from lbgap.papers.paper import Axis, Cell, Claim, Figure, Published, Quantity, Series, Setting, Settings, Study, Table, dig
+from lbgap.papers.paper import Axis, Cell, Claim, Figure, Published, Quantity, Series, Case, Settings, Study, Table, dig
 from lbgap.spec import DataSpec, OptimizerSpec, Train
 from lbgap.stats import Difference
 
@@ -64,7 +64,7 @@ def study(settings):
         Cell("digits", f"batch {b}", published[f"batch {b}"], Quantity(jobs(b), dig("final.test.batch.accuracy")), "digits")
         for b in (100, 700)
     )
-    rule = Setting("digits: distance, large - small", Difference("below"), travelled(700), travelled(100))
+    rule = Case("digits: distance, large - small", Difference("below"), travelled(700), travelled(100))
     curves = tuple(
         Series("distance", str(b), jobs(b), lambda r: zip(r["distance"]["update"], r["distance"]["value"], strict=True))
         for b in (100, 700)

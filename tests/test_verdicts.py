@@ -10,7 +10,7 @@ import pytest
 from test_report import HUGE, LARGE, NAN, SMALL, T_4, accuracy, paper, put, run, toy  # noqa: F401 (paper: a fixture)
 
 from lbgap import badges, papers, verdicts
-from lbgap.papers.paper import Claim, Paper, Setting, Settings, Study
+from lbgap.papers.paper import Case, Claim, Paper, Settings, Study
 from lbgap.records import Record, Store
 from lbgap.stats import Difference, Estimate, Finding, Ratio, Trend
 
@@ -201,14 +201,14 @@ def test_a_paper_that_is_only_a_demonstration_has_no_verdicts(store, monkeypatch
 # ---------------------------------------------------------------- scopes and readings
 
 
-def of_toy(store: Store, *settings: Setting, needed: int | None = None) -> verdicts.Judged:
+def of_toy(store: Store, *settings: Case, needed: int | None = None) -> verdicts.Judged:
     """A claim of these settings, judged."""
     return verdicts.judge_claim(Claim("T", "a claim", settings, needed), "cpu", store)
 
 
-def gap(network: str, batch: int, direction: str = "below", **fields) -> Setting:
+def gap(network: str, batch: int, direction: str = "below", **fields) -> Case:
     """Whether a batch size's accuracy lies below (above) the small one's."""
-    return Setting(f"{network}: gap", Difference(direction), accuracy(batch), accuracy(SMALL), **fields)
+    return Case(f"{network}: gap", Difference(direction), accuracy(batch), accuracy(SMALL), **fields)
 
 
 @pytest.fixture
@@ -260,7 +260,7 @@ def test_a_second_reading_stands_beside_the_verdict_and_does_not_enter_it(record
 
 
 def test_a_rule_that_presupposes_a_gap_is_not_asked_where_there_is_none(recorded):
-    asked = Setting("a: best below", Difference("below"), accuracy(LARGE), accuracy(SMALL), given=gap("a", LARGE))
+    asked = Case("a: best below", Difference("below"), accuracy(LARGE), accuracy(SMALL), given=gap("a", LARGE))
     idle = replace(asked, label="b: best below", given=gap("b", HUGE))
     found = of_toy(recorded, asked, idle)
     assert [f.verdict for _, f in found.findings] == ["replicated", "not asked"]
@@ -324,7 +324,7 @@ def test_what_was_run_as_in_the_paper_shows_beside_a_profile_that_judges_more(st
 def test_where_an_interval_lies_against_the_published_effect(rule, published, interval, where):
     low, high = interval
     finding = Finding("inconclusive", Estimate((low + high) / 2, low, high, 5))
-    setting = Setting("a: x", rule, accuracy(LARGE), published=published)
+    setting = Case("a: x", rule, accuracy(LARGE), published=published)
     assert verdicts.against_published(setting, finding) == where
 
 
@@ -346,9 +346,7 @@ def test_effects_have_a_line_for_each_central_setting(store):
 
 def test_an_effect_is_measured_in_its_rules_or_its_own_unit():
     q = accuracy(LARGE)
-    scales = [
-        verdicts.scale_of(Setting("a: x", r, q, unit="percent")) for r in (Ratio(2), Trend("rising"), Difference("below"))
-    ]
+    scales = [verdicts.scale_of(Case("a: x", r, q, unit="percent")) for r in (Ratio(2), Trend("rising"), Difference("below"))]
     assert scales == ["ratio", "rank correlation", "percent"]
 
 

@@ -9,7 +9,7 @@ import yaml
 from lbgap import measurements, networks, sources
 from lbgap.measurements import Measurement, Passes
 from lbgap.papers.paper import Axis, Figure, Quantity, Settings, Study, claims, dig
-from lbgap.papers.setup import Setup, published_effect, published_table
+from lbgap.papers.recipe import Recipe, published_effect, published_table
 from lbgap.sources import Source
 from lbgap.spec import DataSpec, Measure, OptimizerSpec
 from lbgap.stats import Difference
@@ -66,7 +66,7 @@ class PaperSettings(Settings):
 def study(settings):
     """Table 1, a figure and two claims, from runs that differ in the batch alone."""
     quick = settings.profile == "quick"
-    setup = Setup(
+    recipe = Recipe(
         model="halves.linear",
         data=DataSpec(name="halves"),
         small=20,
@@ -76,22 +76,22 @@ def study(settings):
         seeds=settings.seeds or (2 if quick else 5),
         own=not settings.demonstration,  # else its verdicts would be those of a reduced experiment
     )
-    error = {batch: setup.metric(batch) for batch in BATCHES}
-    norm = {batch: weight_norm_of(setup, batch) for batch in BATCHES}
+    error = {batch: recipe.metric(batch) for batch in BATCHES}
+    norm = {batch: weight_norm_of(recipe, batch) for batch in BATCHES}
     above, below = Difference("above"), Difference("below")
     reported = published_effect(FACTS, above, "linear", ("table1", "LB"), ("table1", "SB"))
     central = {"central": True}  # the effect that a reader of the claim should see
     rules = [
-        ("E1", setup.setting("linear: test error, LB - SB", above, error["LB"], error["SB"], published=reported, **central)),
-        ("E2", setup.setting("linear: norm of the weights, LB - SB", below, norm["LB"], norm["SB"], **central)),
+        ("E1", recipe.case("linear: test error, LB - SB", above, error["LB"], error["SB"], published=reported, **central)),
+        ("E2", recipe.case("linear: norm of the weights, LB - SB", below, norm["LB"], norm["SB"], **central)),
     ]
     columns = {batch: lambda s, batch=batch: s.metric(batch) for batch in BATCHES}
-    table = replace(published_table(FACTS, "table1", {"linear": setup}, columns), digits=4)
-    curves = tuple(setup.curve("test error", batch, "test_error") for batch in BATCHES)
+    table = replace(published_table(FACTS, "table1", {"linear": recipe}, columns), digits=4)
+    curves = tuple(recipe.curve("test error", batch, "test_error") for batch in BATCHES)
     figure = Figure("curves", "Test error during training", (Axis("test error", "epoch", "mean squared error"),), curves)
     return Study("halves", settings.profile, (table,), (figure,), claims(FACTS["claims"], rules))
 
 
-def weight_norm_of(setup, batch):
+def weight_norm_of(recipe, batch):
     """The measure at the end of each run."""
-    return Quantity(setup.each(lambda seed: Measure(kind="weight_norm", of=(setup.train(batch, seed).at(),))), dig("norm"))
+    return Quantity(recipe.each(lambda seed: Measure(kind="weight_norm", of=(recipe.train(batch, seed).at(),))), dig("norm"))

@@ -122,9 +122,9 @@ def _cells_say_what_made_them(paper: Paper, study: Study) -> Iterator[str]:
         cells = [(cell.row, cell.column) for cell in table.cells]
         yield from (f"{table.name} has the cell {row}, {column} twice" for row, column in _twice(cells))
         for cell in table.cells:
-            if cell.quantity and not cell.setting:
+            if cell.quantity and not cell.words:
                 yield f"{table.name} has no words for what makes the number of {cell.row}, {cell.column}"
-            if cell.setting and not cell.quantity:
+            if cell.words and not cell.quantity:
                 yield f"{table.name} has words for what makes {cell.row}, {cell.column}, and no quantity"
 
 
@@ -185,36 +185,36 @@ def _claims_are_the_papers(paper: Paper, study: Study) -> Iterator[str]:
 
 
 def _claims_can_be_judged(paper: Paper, study: Study) -> Iterator[str]:
-    """By rules on settings with labels of their own, whose sides have the same seeds, in a committed profile enough of them."""
+    """By rules on cases with labels of their own, whose sides have the same seeds, in a committed profile enough of them."""
     for claim in (*study.claims, *study.questions):
-        if bool(claim.settings) == bool(claim.reason):
-            yield f"{claim.id} has {'rules and a reason' if claim.settings else 'neither rules nor a reason'} why it is not run"
-        if claim.needed is not None and not 1 <= claim.needed <= len(claim.settings):
-            yield f"{claim.id} needs {claim.needed} of its settings; accepted is 1 to {len(claim.settings)}"
-        yield from (f"{claim.id} has the setting '{label}' twice" for label in _twice(s.label for s in claim.settings))
+        if bool(claim.cases) == bool(claim.reason):
+            yield f"{claim.id} has {'rules and a reason' if claim.cases else 'neither rules nor a reason'} why it is not run"
+        if claim.needed is not None and not 1 <= claim.needed <= len(claim.cases):
+            yield f"{claim.id} needs {claim.needed} of its cases; accepted is 1 to {len(claim.cases)}"
+        yield from (f"{claim.id} has the case '{label}' twice" for label in _twice(s.label for s in claim.cases))
         yield from (f"{claim.id}, '{label}' {fault}" for label, fault in _seeds_at_fault(claim, study.profile != "quick"))
 
 
 def _seeds_at_fault(claim: Claim, committed: bool) -> Iterator[tuple[str, str]]:
-    for setting in claim.settings:
-        seeds = [len(q.jobs) for q in setting.quantities]
+    for case in claim.cases:
+        seeds = [len(q.jobs) for q in case.quantities]
         if len(set(seeds)) > 1:
-            yield setting.label, f"compares {seeds[0]} seeds with {seeds[1]}; accepted is one number of seeds"
+            yield case.label, f"compares {seeds[0]} seeds with {seeds[1]}; accepted is one number of seeds"
         elif committed and seeds[0] < MIN_SEEDS:
-            yield setting.label, f"has {seeds[0]} seeds; a verdict takes {MIN_SEEDS}"
+            yield case.label, f"has {seeds[0]} seeds; a verdict takes {MIN_SEEDS}"
 
 
 def _claims_say_what_they_show(paper: Paper, study: Study) -> Iterator[str]:
     """In a committed profile a claim has its central effect; each rule says what was run; a second reading has a first."""
     for claim in (*study.claims, *study.questions):
-        if study.profile != "quick" and claim.settings and not any(setting.central for setting in claim.settings):
+        if study.profile != "quick" and claim.cases and not any(case.central for case in claim.cases):
             yield f"{claim.id} names no central effect"
-        first = {(setting.label, setting.rule) for setting in claim.settings if not setting.reading}
-        for setting in claim.settings:
-            if not setting.where:
-                yield f"{claim.id}, '{setting.label}' has no words for what was run"
-            if setting.reading and (setting.label.replace(f", {setting.reading}", ""), setting.rule) not in first:
-                yield f"{claim.id}, '{setting.label}' is a second reading ({setting.reading}) of no rule"
+        first = {(case.label, case.rule) for case in claim.cases if not case.reading}
+        for case in claim.cases:
+            if not case.where:
+                yield f"{claim.id}, '{case.label}' has no words for what was run"
+            if case.reading and (case.label.replace(f", {case.reading}", ""), case.rule) not in first:
+                yield f"{claim.id}, '{case.label}' is a second reading ({case.reading}) of no rule"
 
 
 def _jobs_are_read_together(paper: Paper, study: Study) -> Iterator[str]:
@@ -229,7 +229,7 @@ def _quantities(study: Study) -> Iterator[tuple[str, Quantity]]:
     for table in study.tables:
         yield from ((f"{table.name}, {c.row}, {c.column}", c.quantity) for c in table.cells if c.quantity)
     for claim in (*study.claims, *study.questions):
-        yield from ((f"{claim.id}, '{s.label}'", q) for s in claim.settings for q in s.quantities)
+        yield from ((f"{claim.id}, '{s.label}'", q) for s in claim.cases for q in s.quantities)
 
 
 def _jobs_survive_json(paper: Paper, study: Study) -> Iterator[str]:
@@ -249,7 +249,7 @@ def _quick_is_a_demonstration(paper: Paper, study: Study) -> Iterator[str]:
     """It needs no data set that is not embedded; the claims it has, it shows something of."""
     if study.profile == "quick":
         yield from (f"data set {name} is a file; accepted is one that needs none" for name in _of_files(study.jobs()))
-        yield from (f"{claim.id} has no rule; a demonstration leaves it out" for claim in study.claims if not claim.settings)
+        yield from (f"{claim.id} has no rule; a demonstration leaves it out" for claim in study.claims if not claim.cases)
 
 
 def _reference_runs_anywhere(paper: Paper, study: Study) -> Iterator[str]:

@@ -108,13 +108,13 @@ class Published:
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of a table; ``setting`` says in words what produced our number."""
+    """One place of a table; ``words`` say what produced our number."""
 
     row: str
     column: str
     published: Published | None
     quantity: Quantity | None
-    setting: str = ""
+    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -175,13 +175,13 @@ class Figure:
 
 
 def network_of(label: str) -> str:
-    """The network that a row or a setting is about: its name comes first, up to a colon or comma."""
+    """The network that a row or a case is about: its name comes first, up to a colon or comma."""
     return re.split("[,:]", label)[0]
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A rule on one setting of a claim; the label begins with the network's name, up to a colon or comma.
+class Case:
+    """A rule on one case of a claim; the label begins with the network's name, up to a colon or comma.
 
     Attributes:
         scope: how the rule tests the claim.
@@ -190,7 +190,7 @@ class Setting:
         published: the effect that the paper reports, on the rule's own scale, or the range that it names.
         unit: of the effect, where it is neither a ratio nor a rank correlation.
         reading: the name of a second reading of a rule, which stands beside the claim's verdict and does not enter it.
-        given: a setting without whose effect the rule asks nothing; it is asked where that one is replicated.
+        given: a case without whose effect the rule asks nothing; it is asked where that one is replicated.
         unasked: why the effect is shown and not judged.
     """
 
@@ -204,36 +204,36 @@ class Setting:
     published: float | tuple[float, float] | None = None
     unit: str = "points"
     reading: str = ""
-    given: "Setting | None" = None
+    given: "Case | None" = None
     unasked: str = ""
 
     @property
     def network(self) -> str:
-        """The network that the setting is about."""
+        """The network that the case is about."""
         return network_of(self.label)
 
     @property
     def text(self) -> str:
-        """The label without the network, and the rule: what the setting has in common with those of other networks."""
+        """The label without the network, and the rule: what the case has in common with those of other networks."""
         where = f", where there is: {self.given.text}" if self.given else ""
         return f"{self.label.removeprefix(self.network).lstrip(':, ')}: {self.rule}{where}"
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
-        """What the setting reads."""
+        """What the case reads."""
         return tuple(q for q in (self.a, self.b) if q) + (self.given.quantities if self.given else ())
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper, judged on ``needed`` of its settings (None: on all), or the reason why it is not run.
+    """A claim of the paper, judged on ``needed`` of its cases (None: on all), or the reason why it is not run.
 
     ``note`` is what a reader must know beside the verdict.
     """
 
     id: str
     text: str
-    settings: tuple[Setting, ...] = ()
+    cases: tuple[Case, ...] = ()
     needed: int | None = None
     reason: str = ""
     note: str = ""
@@ -241,35 +241,35 @@ class Claim:
 
 def claims(
     texts: Mapping[str, str],
-    rules: Iterable[tuple[str, Setting]],
+    rules: Iterable[tuple[str, Case]],
     only: Collection[str] = (),
     needed: Mapping[str, int] | None = None,
     reasons: Mapping[str, str] | None = None,
     notes: Mapping[str, str] | None = None,
 ) -> tuple[Claim, ...]:
-    """A paper's claims in its order, each with those of the ``rules`` (id, setting) that are its own.
+    """A paper's claims in its order, each with those of the ``rules`` (id, case) that are its own.
 
     Args:
         texts: what the paper claims, by id.
         only: ids of the claims to make; all of them where empty.
-        needed: by id, of how many settings a claim must hold; of all of them where an id is absent.
+        needed: by id, of how many cases a claim must hold; of all of them where an id is absent.
         reasons: by id, why a claim that no rule bears on is not run.
         notes: by id, what a reader must know beside the verdict.
     """
-    of: dict[str, list[Setting]] = {claim: [] for claim in only or texts}
-    for claim, setting in rules:
+    of: dict[str, list[Case]] = {claim: [] for claim in only or texts}
+    for claim, case in rules:
         if claim in of:
-            of[claim].append(setting)
+            of[claim].append(case)
     return tuple(
         Claim(
             claim,
             texts[claim],
-            tuple(settings),
+            tuple(cases),
             (needed or {}).get(claim),
-            "" if settings else (reasons or {}).get(claim, "nothing that is run here bears on it"),
+            "" if cases else (reasons or {}).get(claim, "nothing that is run here bears on it"),
             (notes or {}).get(claim, ""),
         )
-        for claim, settings in of.items()
+        for claim, cases in of.items()
     )
 
 
@@ -299,7 +299,7 @@ class Study:
         for figure in self.figures:
             yield figure.name, [s.jobs for s in figure.series]
         for claim in (*self.claims, *self.questions):
-            yield claim.id, [q.jobs for s in claim.settings for q in s.quantities]
+            yield claim.id, [q.jobs for s in claim.cases for q in s.quantities]
         if self.reference:
             yield "reference", [(self.reference,)]
 
@@ -335,7 +335,7 @@ class Study:
         return sorted(jobs, key=lambda job: job.run.seed)
 
 
-# A field of settings: which of the profile's networks; setup.named refuses one that it does not have.
+# A field of settings: which of the profile's networks; recipe.named refuses one that it does not have.
 Networks = Annotated[tuple[str, ...], Field(min_length=1)] | None
 
 
@@ -376,7 +376,7 @@ def _parsed(value: Any) -> Any:
 class Paper:
     """A paper: its facts (YAML), what may be set, its studies, and when the rules of its claims were fixed or changed.
 
-    ``history`` has the entries of each claim, oldest first: ``date``, ``rules`` (see :attr:`Setting.text`), ``why``, and
+    ``history`` has the entries of each claim, oldest first: ``date``, ``rules`` (see :attr:`Case.text`), ``why``, and
     what it ``moved`` of a verdict. It is ``history.yaml`` in the paper's package.
     """
 

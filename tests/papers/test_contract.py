@@ -7,21 +7,7 @@ import pytest
 from conftest import digits_run
 
 from lbgap import papers
-from lbgap.papers.paper import (
-    Axis,
-    Cell,
-    Claim,
-    Figure,
-    Paper,
-    Published,
-    Quantity,
-    Series,
-    Setting,
-    Settings,
-    Study,
-    Table,
-    dig,
-)
+from lbgap.papers.paper import Axis, Case, Cell, Claim, Figure, Paper, Published, Quantity, Series, Settings, Study, Table, dig
 from lbgap.spec import DataSpec, Measure
 from lbgap.stats import Difference
 
@@ -45,10 +31,10 @@ def quantity(batch: int, seeds: int, **changes) -> Quantity:
     return Quantity(tuple((digits_run(batch, seed, **changes),) for seed in range(seeds)), dig("final.test.batch.accuracy"))
 
 
-def rule(label: str, seeds: int, others: int | None = None) -> Setting:
+def rule(label: str, seeds: int, others: int | None = None) -> Case:
     """Large batch against small."""
     sides = quantity(300, seeds), quantity(50, others or seeds)
-    return Setting(label, Difference("below"), *sides, where="digits", central=True)
+    return Case(label, Difference("below"), *sides, where="digits", central=True)
 
 
 def sound(settings: Settings) -> Study:
@@ -171,7 +157,7 @@ FAULTS = {
     ),
     "a cell twice": (in_profile("cpu", in_cell(column="LB")), CPU + "table1 has the cell F1, LB twice"),
     "a number without words": (
-        in_profile("cpu", in_cell(setting="")),
+        in_profile("cpu", in_cell(words="")),
         CPU + "table1 has no words for what makes the number of F1, SB",
     ),
     "words without a number": (
@@ -209,33 +195,27 @@ FAULTS = {
     "a claim of its own": (in_profile("quick", in_claim(id="T9")), QUICK + "T9 is not among the claims of the YAML"),
     "other words": (in_profile("cpu", in_claim(text="Uno")), CPU + "T1 has another text than in the YAML"),
     "neither rule nor reason": (
-        in_profile("cpu", in_claim(settings=())),
+        in_profile("cpu", in_claim(cases=())),
         CPU + "T1 has neither rules nor a reason why it is not run",
     ),
     "rules and a reason": (in_profile("cpu", in_claim(reason="no")), CPU + "T1 has rules and a reason why it is not run"),
-    "more settings than there are": (
-        in_profile("cpu", in_claim(needed=2)),
-        CPU + "T1 needs 2 of its settings; accepted is 1 to 1",
-    ),
-    "a label twice": (
-        in_profile("cpu", in_claim(settings=(rule("F1", 5), rule("F1", 5)))),
-        CPU + "T1 has the setting 'F1' twice",
-    ),
+    "more cases than there are": (in_profile("cpu", in_claim(needed=2)), CPU + "T1 needs 2 of its cases; accepted is 1 to 1"),
+    "a label twice": (in_profile("cpu", in_claim(cases=(rule("F1", 5), rule("F1", 5)))), CPU + "T1 has the case 'F1' twice"),
     "sides of other seeds": (
-        in_profile("cpu", in_claim(settings=(rule("F1", 5, 6),))),
+        in_profile("cpu", in_claim(cases=(rule("F1", 5, 6),))),
         CPU + "T1, 'F1' compares 5 seeds with 6; accepted is one number of seeds",
     ),
-    "too few seeds": (in_profile("cpu", in_claim(settings=(rule("F1", 4),))), CPU + "T1, 'F1' has 4 seeds; a verdict takes 5"),
+    "too few seeds": (in_profile("cpu", in_claim(cases=(rule("F1", 4),))), CPU + "T1, 'F1' has 4 seeds; a verdict takes 5"),
     "no central effect": (
-        in_profile("cpu", in_claim(settings=(replace(rule("F1", 5), central=False),))),
+        in_profile("cpu", in_claim(cases=(replace(rule("F1", 5), central=False),))),
         CPU + "T1 names no central effect",
     ),
     "a rule without words": (
-        in_profile("cpu", in_claim(settings=(replace(rule("F1", 5), where=""),))),
+        in_profile("cpu", in_claim(cases=(replace(rule("F1", 5), where=""),))),
         CPU + "T1, 'F1' has no words for what was run",
     ),
     "a second reading alone": (
-        in_profile("cpu", in_claim(settings=(rule("F2", 5), replace(rule("F1, peak", 5), reading="peak")))),
+        in_profile("cpu", in_claim(cases=(rule("F2", 5), replace(rule("F1, peak", 5), reading="peak")))),
         CPU + "T1, 'F1, peak' is a second reading (peak) of no rule",
     ),
     "seeds of other numbers of jobs": (
@@ -247,7 +227,7 @@ FAULTS = {
         QUICK + "data set mnist is a file; accepted is one that needs none",
     ),
     "a demonstration without a rule": (
-        in_profile("quick", in_claim(settings=(), reason="none")),
+        in_profile("quick", in_claim(cases=(), reason="none")),
         QUICK + "T1 has no rule; a demonstration leaves it out",
     ),
     "reference jobs elsewhere": (

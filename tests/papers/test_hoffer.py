@@ -10,8 +10,8 @@ from lbgap import papers, schedule
 from lbgap.data import SOURCES
 from lbgap.papers.hoffer import distances, questions
 from lbgap.papers.hoffer.choices import disagreements
-from lbgap.papers.hoffer.setups import COLUMNS, DATA, FACTS, setups_of
-from lbgap.papers.hoffer.setups import column as column_of
+from lbgap.papers.hoffer.recipes import COLUMNS, DATA, FACTS, recipes_of
+from lbgap.papers.hoffer.recipes import column as column_of
 from lbgap.papers.paper import Study
 from lbgap.spec import Train
 
@@ -152,7 +152,7 @@ def test_in_cpu_boundaries_keep_their_share_of_the_budget():
 
 @pytest.mark.parametrize("profile", ["cpu", "paper"])
 def test_every_claim_has_its_rules(profile):
-    assert all(claim.settings for claim in study(profile).claims)
+    assert all(claim.cases for claim in study(profile).claims)
 
 
 def test_the_ladder_shows_the_published_steps_beside_ours_alone():
@@ -171,8 +171,8 @@ def test_the_ladder_shows_the_published_steps_beside_ours_alone():
 
 
 def test_a_variant_differs_in_what_its_name_says_alone():
-    setups = {n: setups_of(papers.settings("hoffer", profile="cpu"))[n] for n in ("F1", "C1")}
-    for name, ((s, batch), (t, same)) in disagreements(setups).items():
+    recipes = {n: recipes_of(papers.settings("hoffer", profile="cpu"))[n] for n in ("F1", "C1")}
+    for name, ((s, batch), (t, same)) in disagreements(recipes).items():
         assert batch == same
         a, b = s.train(batch, 0).canonical(), t.train(batch, 0).canonical()
         differing = {k for k in a.keys() | b.keys() if a.get(k) != b.get(k)}
@@ -189,11 +189,11 @@ def test_a_variant_differs_in_what_its_name_says_alone():
             assert len(changed) == 1, name
         else:
             assert len(differing) == 1, name
-    assert len(disagreements(setups)) == 11
+    assert len(disagreements(recipes)) == 11
 
 
 def test_the_plateau_is_read_before_the_rate_drops():
-    s = setups_of(papers.settings("hoffer", profile="cpu"))["F1"]
+    s = recipes_of(papers.settings("hoffer", profile="cpu"))["F1"]
     epochs = [5, 10, 15, 20, 25]
     record = {"diverged": False, "curve": {"epoch": epochs, "test_accuracy": [50.0, 60.0, 70.0, 80.0, 90.0]}}
     for times, expected in ((1, 60.0), (2, 80.0)):
@@ -211,7 +211,7 @@ def test_boundaries_that_fall_together_keep_both_their_changes():
 
 
 def test_walks_keep_the_initial_rate_and_differ_in_the_batch_alone():
-    s = setups_of(papers.settings("hoffer", profile="cpu"))["F1"]
+    s = recipes_of(papers.settings("hoffer", profile="cpu"))["F1"]
     sizes = distances.batch_sizes(s)
     assert s.small in sizes and s.large in sizes
     for b in sizes:
@@ -227,7 +227,7 @@ def test_walks_keep_the_initial_rate_and_differ_in_the_batch_alone():
 
 def test_walks_are_looked_at_from_later_updates_too():
     """Against correlations taken by hand; a walk that is less than four times as long as where it would begin is left out."""
-    s = setups_of(papers.settings("hoffer", profile="cpu"))["F1"]
+    s = recipes_of(papers.settings("hoffer", profile="cpu"))["F1"]
     cells = {(c.row, c.column): c.quantity for c in distances.beginnings("F1", s).cells}
     t = np.unique(np.geomspace(1, 3760, 60).round())
     d = np.where(t < 60, np.log(t), np.sqrt(t) - 3)
@@ -247,7 +247,7 @@ def test_walks_are_looked_at_from_later_updates_too():
 
 
 def test_what_a_longer_phase_adds_is_shown_length_by_length():
-    s = setups_of(papers.settings("hoffer", profile="cpu"))["F1"]
+    s = recipes_of(papers.settings("hoffer", profile="cpu"))["F1"]
     at = {distances.prolonged(s, times)[0].epochs: float(times) for times in distances.LONGER}
 
     def record(run: Train) -> dict:
@@ -265,7 +265,7 @@ def test_what_a_longer_phase_adds_is_shown_length_by_length():
 
 
 def test_a_prolonged_phase_moves_all_that_follows():
-    s = setups_of(papers.settings("hoffer", profile="cpu"))["F1"]
+    s = recipes_of(papers.settings("hoffer", profile="cpu"))["F1"]
     first = column_of(s, "SB")[0].train("SB", 0)
     for times in distances.LONGER:
         of, batch = distances.prolonged(s, times)
@@ -311,7 +311,7 @@ def test_bad_settings_get_one_sentence(values, sentence):
 
 
 def test_the_small_batch_on_as_many_images_makes_its_regimes_phases_as_many_times_longer():
-    for s in setups_of(papers.settings("hoffer", profile="cpu")).values():
+    for s in recipes_of(papers.settings("hoffer", profile="cpu")).values():
         longer, once = (t.train("SB", 0) for t in (questions.as_many_images(s), s))
         more = s.large // s.small
         assert longer.updates == more * once.updates
@@ -322,14 +322,14 @@ def test_the_small_batch_on_as_many_images_makes_its_regimes_phases_as_many_time
 
 def test_nothing_of_profile_cpu_is_the_papers_own_and_everything_of_profile_paper_but_the_readings():
     for profile, own in (("cpu", "reduced"), ("paper", "paper")):
-        scopes = {c.id: {s.scope for s in c.settings} for c in study(profile).claims}
+        scopes = {c.id: {s.scope for s in c.cases} for c in study(profile).claims}
         readings = {"H5", "H6"}
         assert {claim for claim, of in scopes.items() if of == {"reading"}} == readings
         assert all(of == {own} for claim, of in scopes.items() if claim not in readings)
 
 
 def test_a_step_stands_beside_the_published_one():
-    settings = {s.label: s for c in study("paper").claims for s in c.settings}
+    settings = {s.label: s for c in study("paper").claims for s in c.cases}
     assert settings["F1: LB - SB"].published == pytest.approx(97.05 - 98.27)
     assert settings["C1: +RA - SB"].published == pytest.approx(88.20 - 87.80)
     assert settings["AlexNet 8192: +GBN - +LR"].published == pytest.approx(53.93 - 53.25)
@@ -337,7 +337,7 @@ def test_a_step_stands_beside_the_published_one():
 
 def test_networks_whose_published_step_is_too_small_to_tell_are_shown_and_not_asked():
     (claim,) = [c for c in study("paper").claims if c.id == "H3"]
-    assert {s.network: s.unasked != "" for s in claim.settings} == {n: n in ("F1", "C3") for n in DATA}
+    assert {s.network: s.unasked != "" for s in claim.cases} == {n: n in ("F1", "C3") for n in DATA}
     rows = FACTS["tables"]["table1"]["rows"]
-    for s in claim.settings:
+    for s in claim.cases:
         assert not s.unasked or f"{rows[s.network][3] - rows[s.network][2]:.2f} points" in s.unasked

@@ -8,7 +8,7 @@ import pytest
 from lbgap import papers
 from lbgap.data import SOURCES
 from lbgap.papers.keskar import data_size
-from lbgap.papers.keskar.setups import FACTS, ROBUST, VARIANTS
+from lbgap.papers.keskar.recipes import FACTS, ROBUST, VARIANTS
 from lbgap.papers.paper import Study
 from lbgap.spec import Measure, Train
 from lbgap.stats import Difference, Equivalence, Ratio
@@ -79,8 +79,8 @@ def test_subsets_are_named():
                 for job in jobs:
                     spec = job if isinstance(job, Train) else job.of[0].run
                     if spec.data.n_train:
-                        assert f"{spec.data.n_train:,} images of" in cell.setting
-                    assert f"{spec.epochs} epochs" in cell.setting or f"{spec.updates:,} updates" in cell.setting
+                        assert f"{spec.data.n_train:,} images of" in cell.words
+                    assert f"{spec.epochs} epochs" in cell.words or f"{spec.updates:,} updates" in cell.words
 
 
 # ---------------------------------------------------------------- protocol
@@ -204,7 +204,7 @@ def test_robust_training_is_of_the_large_batch_on_all_of_mnist(profile):
     read = {column: q.read(results) for (row, column), q in cells.items() if row == "LB" and column[:3] != "eps"}
     assert read == {"train": 10.0, "test": 9.0, "test running": 11.0}
     (claim,) = [c for c in of.claims if c.id == "K13"]
-    for setting, robust in zip((s for s in claim.settings if not s.reading), ROBUST.values(), strict=True):
+    for setting, robust in zip((s for s in claim.cases if not s.reading), ROBUST.values(), strict=True):
         (a,), (b,) = setting.a.jobs[0], setting.b.jobs[0]
         assert (setting.rule, b) == (Difference("below", -0.25), f1[6000])
         assert changes(b, a) == {"robust": robust.model_dump()}
@@ -224,7 +224,7 @@ def test_variants_change_what_they_say_alone(profile):
             assert cells[variant, f"eps1e-3_{batch}"].of == (run.at(),)
     assert cells["as it is", "test_SB"].batch_size < cells["as it is", "test_LB"].batch_size
     (claim,) = [c for c in of.claims if c.id == "K14"]
-    for variant, fitted, sharper in zip(list(VARIANTS)[1:], claim.settings[::2], claim.settings[1::2], strict=True):
+    for variant, fitted, sharper in zip(list(VARIANTS)[1:], claim.cases[::2], claim.cases[1::2], strict=True):
         assert (fitted.rule, sharper.rule) == (Equivalence(2.0), Ratio(2))
         assert [q.jobs[0][0] for q in (fitted.a, fitted.b)] == [cells[variant, f"train_{b}"] for b in ("LB", "SB")]
         assert [q.jobs[0][0] for q in (sharper.a, sharper.b)] == [cells[variant, f"eps1e-3_{b}"] for b in ("LB", "SB")]
@@ -377,7 +377,7 @@ def test_the_rise_around_a_solution_is_that_of_a_parabola():
     alphas = [-1 + i * 0.125 for i in range(25)]
     record = {"alpha": alphas, "train_loss": [3 * (a - 1) ** 2 + 0.5 for a in alphas]}
     claim = next(c for c in study("cpu").claims if c.id == "K3")
-    large, small = claim.settings[0].a.read(record), claim.settings[0].b.read(record)
+    large, small = claim.cases[0].a.read(record), claim.cases[0].b.read(record)
     assert large == pytest.approx(3 / 16)
     # at alpha 0: the mean of 3 (1.25^2) and 3 (0.75^2), less 3
     assert small == pytest.approx(3 * (1.25**2 + 0.75**2) / 2 - 3)
@@ -386,12 +386,12 @@ def test_the_rise_around_a_solution_is_that_of_a_parabola():
 def test_distance_is_read_from_the_record():
     record = {"diverged": False, "distance": {"value": [1.0, 2.5, 4.0]}}
     (k9,) = [c for c in study("cpu").claims if c.id == "K9"]
-    assert k9.settings[0].a.read(record) == 4.0
+    assert k9.cases[0].a.read(record) == 4.0
 
 
 def test_a_trend_is_of_the_row_of_one_seeds_records():
     claims = {c.id: c for c in study("cpu").claims}
-    accuracy, sharpness = claims["K7"].settings
+    accuracy, sharpness = claims["K7"].cases
     n = len(accuracy.a.jobs[0])
     falling = [{"diverged": False, "final": {"test": {"batch": {"accuracy": 99.0 - i}}}} for i in range(n)]
     assert accuracy.a.value(*falling) == tuple(99.0 - i for i in range(n))
@@ -406,7 +406,7 @@ def test_a_solution_that_is_flat_everywhere_has_no_share_of_its_rise(rise):
     """K6 divides by the largest rise, which is 0 where the search found nothing."""
     claim = next(c for c in study("cpu").claims if c.id == "K6")
     record = {"largest": rise, "steep": rise / 4, "rest": rise / 2, "random": rise / 8, "loss": 1.0}
-    share = claim.settings[0].a.value(record)
+    share = claim.cases[0].a.value(record)
     assert share == 12.5 if rise else math.isnan(share)
 
 
@@ -430,11 +430,11 @@ def test_every_seed_of_the_data_size_draws_images_and_batches_in_proportion():
 def settings_of(profile: str, claim: str, **own) -> dict:
     """The settings of a claim by label."""
     (found,) = [c for c in study(profile, **own).claims if c.id == claim]
-    return {s.label: s for s in found.settings}
+    return {s.label: s for s in found.cases}
 
 
 def test_what_is_run_as_in_the_paper_is_of_its_scope_and_what_a_choice_of_ours_decides_is_a_reading():
-    scopes = {c.id: {(s.network, s.scope) for s in c.settings if not s.reading} for c in study("cpu").claims}
+    scopes = {c.id: {(s.network, s.scope) for s in c.cases if not s.reading} for c in study("cpu").claims}
     networks = {("F1", "paper"), ("C1", "reduced"), ("C3", "reduced")}
     assert all(scopes[claim] == networks for claim in ("K1", "K2", "K3", "K4", "K6", "K9"))
     assert all(scopes[claim] == {("F1", "reduced")} for claim in ("K7", "K8", "K10")), (
@@ -444,7 +444,7 @@ def test_what_is_run_as_in_the_paper_is_of_its_scope_and_what_a_choice_of_ours_d
     assert (scopes["K11"], scopes["K12"]) == ({("C1", "reading")}, {("C1", "reduced")})
     assert scopes["K13"] == scopes["K14"] == {("F1", "reading")}
     whole = {
-        s.scope for c in study("paper").claims for s in c.settings if not s.reading and c.id not in ("K5", "K11", "K13", "K14")
+        s.scope for c in study("paper").claims for s in c.cases if not s.reading and c.id not in ("K5", "K11", "K13", "K14")
     }
     assert whole == {"paper"}
 

@@ -10,13 +10,13 @@ from conftest import digits_run
 from lbgap import papers, verdicts
 from lbgap.papers.paper import (
     Axis,
+    Case,
     Cell,
     Claim,
     Figure,
     Published,
     Quantity,
     Series,
-    Setting,
     Settings,
     Study,
     Table,
@@ -50,7 +50,7 @@ def study() -> Study:
     )
     axis = Axis("p", "x", "y")
     figure = Figure("fig", "", (axis,), (Series("p", "line", runs(200), lambda r: []),))
-    claim = Claim("T1", "", (Setting("s", Difference("below"), Quantity(runs(100, 4), first), Quantity(runs(400, 4), first)),))
+    claim = Claim("T1", "", (Case("s", Difference("below"), Quantity(runs(100, 4), first), Quantity(runs(400, 4), first)),))
     return Study("toy", "cpu", (Table("tab", "", "", cells),), (figure,), (claim, Claim("T2", "", reason="none")))
 
 
@@ -79,14 +79,14 @@ def test_only_some_jobs(only, wanted):
 def test_claims_gather_their_own_rules_in_the_papers_order():
     texts = {"T1": "one", "T2": "two", "T3": "three", "T4": "four"}
     rules = [
-        (k, Setting(label, Difference("below"), Quantity(runs(100), first)))
+        (k, Case(label, Difference("below"), Quantity(runs(100), first)))
         for k, label in (("T3", "x"), ("T1", "y"), ("T3", "z"))
     ]
     one, two, three, four = claims(
         texts, iter(rules), needed={"T3": 1}, reasons={"T2": "none", "T3": "-"}, notes={"T1": "note"}
     )
     assert [c.text for c in (one, two, three, four)] == list(texts.values())
-    assert [[s.label for s in c.settings] for c in (one, two, three, four)] == [["y"], [], ["x", "z"], []]
+    assert [[s.label for s in c.cases] for c in (one, two, three, four)] == [["y"], [], ["x", "z"], []]
     assert (one.needed, one.note, three.needed, three.note) == (None, "note", 1, "")
     # a reason is given where nothing was run, and always then
     assert (one.reason, two.reason, three.reason) == ("", "none", "")

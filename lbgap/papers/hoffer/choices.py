@@ -3,21 +3,21 @@
 import math
 from collections.abc import Callable
 
-from lbgap.papers.hoffer.setups import COLUMNS, Column, Setups, accuracy, column
+from lbgap.papers.hoffer.recipes import COLUMNS, Column, Recipes, accuracy, column
 from lbgap.papers.paper import Cell, Table, best_on_the_others, difference, network_of
-from lbgap.papers.setup import Setup
+from lbgap.papers.recipe import Recipe
 
 
-def disagreements(setups: Setups) -> dict[str, tuple[Column, Column]]:
+def disagreements(recipes: Recipes) -> dict[str, tuple[Column, Column]]:
     """For each point of disagreement: the column as chosen here, and as varied."""
     out: dict[str, tuple[Column, Column]] = {}
 
-    def add(n: str, what: str, name: str, change: Callable[[Setup], Setup]) -> None:
-        if n in setups:
-            of, batch = column(setups[n], name)
+    def add(n: str, what: str, name: str, change: Callable[[Recipe], Recipe]) -> None:
+        if n in recipes:
+            of, batch = column(recipes[n], name)
             out[f"{n}, {name}: {what}"] = ((of, batch), (change(of), batch))
 
-    def optimizer(**values) -> Callable[[Setup], Setup]:
+    def optimizer(**values) -> Callable[[Recipe], Recipe]:
         return lambda s: s.changed(optimizer=s.optimizer.model_copy(update=values))
 
     add("F1", "rate refers to a batch twice SB (256, not 128)", "+LR", lambda s: s.changed(factor=s.factor / math.sqrt(2)))
@@ -33,25 +33,25 @@ def disagreements(setups: Setups) -> dict[str, tuple[Column, Column]]:
         lambda s: s.changed(options={"gamma": "uniform"}),
     )
     for n, name in (("F1", "SB"), ("F1", "LB"), ("F1", "+GBN"), ("C1", "+GBN")):
-        if n in setups and setups[n].fixed.get("precision") == "bfloat16":
+        if n in recipes and recipes[n].fixed.get("precision") == "bfloat16":
             add(n, "float32, not bfloat16", name, lambda s: s.fixing(precision="float32"))
     return out
 
 
-def released(setups: Setups) -> Table:
+def released(recipes: Recipes) -> Table:
     """Each disagreement: as chosen, as varied, and the difference."""
     cells = []
-    for row, (chosen, varied) in disagreements(setups).items():
+    for row, (chosen, varied) in disagreements(recipes).items():
         one, other = accuracy(chosen), accuracy(varied)
         cells += [
-            Cell(row, c, None, q, setups[network_of(row)].words)
+            Cell(row, c, None, q, recipes[network_of(row)].words)
             for c, q in (("as chosen", one), ("as varied", other), ("difference", difference(other, one)))
         ]
     title = "The code, the text and our own choices: one thing varied at a time"
     return Table("released", title, "validation accuracy, percent", tuple(cells))
 
 
-def other_batch(s: Setup) -> Table:
+def other_batch(s: Recipe) -> Table:
     """The ladder with a quarter of the small and the large batch, and the same rates: what the choice of batch decides."""
     other = s.changed(small=s.small // 4, large=s.large // 4, ghosts=s.small // 4)
     cells = [Cell("F1", c, None, accuracy(column(other, c)), other.words) for c in COLUMNS if c != "+RA"]
@@ -65,12 +65,12 @@ SEARCHED = {"SB": "SB", "LB": "LB", "LB, ghost batch norm": "+GBN"}
 FACTORS = (0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
-def _at_rate(s: Setup, name: str, factor: float) -> Column:
+def _at_rate(s: Recipe, name: str, factor: float) -> Column:
     of, batch = column(s, SEARCHED[name])
     return of.changed(factor=factor), batch
 
 
-def search(s: Setup) -> Table:
+def search(s: Recipe) -> Table:
     """Every rate for each batch, and for each seed the rate that is best on the other seeds."""
     words = s.words.replace(f"at {s.optimizer.learning_rate:g}", "at the rate of the row")
     cells = [

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 from lbgap.papers import walk
 from lbgap.papers.hoffer.distances import LONGER, apart, batch_sizes, prolonged, read_of, walked
-from lbgap.papers.hoffer.setups import FACTS, Setups, accuracy, column
-from lbgap.papers.paper import Claim, Quantity, Setting, claims, side_by_side
-from lbgap.papers.setup import Setup, published_effect
+from lbgap.papers.hoffer.recipes import FACTS, Recipes, accuracy, column
+from lbgap.papers.paper import Case, Claim, Quantity, claims, side_by_side
+from lbgap.papers.recipe import Recipe, published_effect
 from lbgap.stats import Difference, Rule
 
 MARGIN = 0.5  # points of accuracy within which a gap counts as closed
@@ -28,22 +28,22 @@ NOTES = {
 TOO_SMALL = {"F1": 0.05, "C3": 0.12}
 
 
-def claims_on(setups: Setups, walkers: Setups, only: tuple[str, ...] = ()) -> tuple[Claim, ...]:
+def claims_on(recipes: Recipes, walkers: Recipes, only: tuple[str, ...] = ()) -> tuple[Claim, ...]:
     """The claims with their settings; the walk's are judged on ``walkers``."""
     rules = itertools.chain(
-        *(_on_the_ladder(n, s) for n, s in setups.items()),
+        *(_on_the_ladder(n, s) for n, s in recipes.items()),
         *(rule for n, s in walkers.items() for rule in (_on_walks(n, s), _on_longer_training(n, s))),
     )
     return claims(FACTS["claims"], rules, only, notes=NOTES)
 
 
-def _on_the_ladder(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
+def _on_the_ladder(n: str, s: Recipe) -> Iterator[tuple[str, Case]]:
     table = "table1" if n in FACTS["tables"]["table1"]["rows"] else "table2"
 
-    def step(larger: str, smaller: str, rule: Rule, **fields) -> Setting:
+    def step(larger: str, smaller: str, rule: Rule, **fields) -> Case:
         values = (accuracy(column(s, name)) for name in (larger, smaller))
         reported = published_effect(FACTS, rule, n, (table, larger), (table, smaller))
-        return s.setting(f"{n}: {larger} - {smaller}", rule, *values, published=reported, **fields)
+        return s.case(f"{n}: {larger} - {smaller}", rule, *values, published=reported, **fields)
 
     higher = Difference("above")
     yield "H1", step("LB", "SB", Difference("below"), central=True)
@@ -55,36 +55,36 @@ def _on_the_ladder(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
     yield "H4", step("+RA", "+GBN", higher)
 
 
-def _on_walks(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
+def _on_walks(n: str, s: Recipe) -> Iterator[tuple[str, Case]]:
     sizes = batch_sizes(s)
     for b in sizes:
         of = walked(n, s, b, False)
         log, root = (read_of(of, lambda r, fit=fit: fit(r).rvalue ** 2) for fit in (walk.log_fit, walk.root_fit))
         label, fields = f"{n}, batch {b}: r² of a + b log t, minus that of a + b √t", {"central": b == s.small, "unit": "r²"}
-        yield "H5", of[0].setting(label, Difference("above"), log, root, scope="reading", **fields)
+        yield "H5", of[0].case(label, Difference("above"), log, root, scope="reading", **fields)
     # the sign: scaling the rate up is meant to speed the large batch's walk up; on the updates that both have made
     both = [of.runs(b) for of, b in (walked(n, s, b, False) for b in (sizes[0], sizes[-1]))]
     small, large = (Quantity(side_by_side(*both), lambda *r, i=i: walk.log_fit(r[i], walk.in_common(*r)).slope) for i in (0, 1))
     label, fields = f"{n}: slope over the same updates, smallest - largest batch", {"scope": "reading", "unit": "slope"}
-    yield "H5", s.setting(label, Difference("above"), small, large, **fields)
+    yield "H5", s.case(label, Difference("above"), small, large, **fields)
     for b in (b for b in sizes if b > s.small):
         difference = apart(n, s, b, True)
         none = Quantity(difference.jobs, lambda *_: 0.0)
         label = f"{n}, batch {b}: largest difference from SB's distance at equal updates, percent"
         fields = {"scope": "reading", "central": b == s.large, "unit": "percent"}
-        yield "H6", walked(n, s, b, True)[0].setting(label, Difference("below", -10.0), difference, none, **fields)
+        yield "H6", walked(n, s, b, True)[0].case(label, Difference("below", -10.0), difference, none, **fields)
     ends = [read_of(walked(n, s, b, False), lambda r: r["distance"]["value"][-1]) for b in sizes]
     for b, nearer, farther in zip(sizes[1:], ends[1:], ends, strict=False):
         label = f"{n}: distance at the end, the next smaller batch - batch {b}"
         fields = {"central": b == s.large, "unit": "distance"}
-        yield "H7", walked(n, s, b, False)[0].setting(label, Difference("above"), farther, nearer, **fields)
+        yield "H7", walked(n, s, b, False)[0].case(label, Difference("above"), farther, nearer, **fields)
 
 
-def _on_longer_training(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
+def _on_longer_training(n: str, s: Recipe) -> Iterator[tuple[str, Case]]:
     once, longest = (accuracy(prolonged(s, times)) for times in (LONGER[0], LONGER[-1]))
     label = f"{n}: accuracy, longest - regime's high-rate phase"
-    yield "H8", s.setting(label, Difference("above"), longest, once, central=True)
+    yield "H8", s.case(label, Difference("above"), longest, once, central=True)
     equal = accuracy((s.changed(adapted=True), "LB"))
     small, large = (accuracy((s, b)) for b in ("SB", "LB"))
-    yield "H9", s.setting(f"{n}: LB at SB's number of updates - SB", Difference("above", -MARGIN), equal, small, central=True)
-    yield "H9", s.setting(f"{n}: LB at SB's number of updates - LB", Difference("above"), equal, large)
+    yield "H9", s.case(f"{n}: LB at SB's number of updates - SB", Difference("above", -MARGIN), equal, small, central=True)
+    yield "H9", s.case(f"{n}: LB at SB's number of updates - LB", Difference("above"), equal, large)

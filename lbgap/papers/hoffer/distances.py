@@ -4,16 +4,16 @@ import math
 from collections.abc import Callable
 
 from lbgap.papers import walk
-from lbgap.papers.hoffer.setups import Column, accuracy
+from lbgap.papers.hoffer.recipes import Column, accuracy
 from lbgap.papers.paper import Axis, Cell, Figure, Quantity, Table, difference, side_by_side
-from lbgap.papers.setup import Setup, point
+from lbgap.papers.recipe import Recipe, point
 from lbgap.schedule import square_root_scaling
 
 WALK_EPOCHS = {"F1": 20, "ResNet44": 81}
 TREATMENTS = {"as is": False, "corrected": True}
 
 
-def walked(n: str, s: Setup, batch_size: int, corrected: bool) -> Column:
+def walked(n: str, s: Recipe, batch_size: int, corrected: bool) -> Column:
     """A run at the initial rate throughout; corrected: square-root scaling and ghost batch norm, as in +GBN."""
     s = s.changed(epochs=WALK_EPOCHS[n], evaluate_every=WALK_EPOCHS[n], regime=()).fixing(layers=True)
     if corrected and batch_size != s.small:
@@ -22,24 +22,24 @@ def walked(n: str, s: Setup, batch_size: int, corrected: bool) -> Column:
     return s, batch_size
 
 
-def batch_sizes(s: Setup) -> list[int]:
+def batch_sizes(s: Recipe) -> list[int]:
     """A quarter of the small batch, the small batch, four times it, and the large batch."""
     return [s.small // 4, s.small, s.small * 4, s.large]
 
 
 def read_of(column: Column, read: Callable[[dict], float]) -> Quantity:
     """A number of each record of a column."""
-    setup, batch = column
-    return setup.of_runs(batch, read)
+    recipe, batch = column
+    return recipe.of_runs(batch, read)
 
 
-def apart(n: str, s: Setup, batch_size: int, corrected: bool, at_the_end: bool = False, first: float = walk.FIRST) -> Quantity:
+def apart(n: str, s: Recipe, batch_size: int, corrected: bool, at_the_end: bool = False, first: float = walk.FIRST) -> Quantity:
     """How far the walk is from the small batch's at the updates that both make, percent of the latter's distance."""
-    large, of_small = (setup.runs(b) for setup, b in (walked(n, s, batch_size, corrected), walked(n, s, s.small, False)))
+    large, of_small = (recipe.runs(b) for recipe, b in (walked(n, s, batch_size, corrected), walked(n, s, s.small, False)))
     return Quantity(side_by_side(large, of_small), lambda *both: walk.apart(*both, at_the_end, first))
 
 
-def table(n: str, s: Setup) -> Table:
+def table(n: str, s: Recipe) -> Table:
     """Laws fitted to the distance, and how far apart the walks are, by batch size; as is and corrected."""
     cells, plain = [], walked(n, s, s.small, False)[0].words
     words = plain.replace(f"batch {s.small} / {s.large}", "the batch of the row") + ", constant rate, scaled where corrected"
@@ -64,7 +64,7 @@ def table(n: str, s: Setup) -> Table:
 BEGINNINGS = (walk.FIRST, 20, 30, 100)
 
 
-def beginnings(n: str, s: Setup) -> Table:
+def beginnings(n: str, s: Recipe) -> Table:
     """What H5 and H6 would see if the walk were looked at from a later update on; walks at least four times as long alone."""
     sizes, cells = dict(zip(("SB / 4", "SB", "4 SB", "LB"), batch_sizes(s), strict=True)), []
     for first in BEGINNINGS:
@@ -81,7 +81,7 @@ def beginnings(n: str, s: Setup) -> Table:
     return Table("beginnings", title, "difference of r²; percent", tuple(cells), digits=3)
 
 
-def figure(n: str, s: Setup) -> Figure:
+def figure(n: str, s: Recipe) -> Figure:
     """Distance against updates (Fig. 2 of the paper)."""
     panels = [
         Axis(f"{n}, {treatment}", "update", "distance from the start", log_x=True, fit_from=walk.FIRST)
@@ -95,7 +95,7 @@ def figure(n: str, s: Setup) -> Figure:
     return Figure("distance", "Distance from the start against updates", tuple(panels), tuple(series))
 
 
-def layers(n: str, s: Setup) -> Figure:
+def layers(n: str, s: Recipe) -> Figure:
     """The same, weight matrix by weight matrix: small and corrected large batch."""
     panels, series = [], []
     for label, b, corrected in (("SB", s.small, False), ("LB, corrected", s.large, True)):
@@ -110,7 +110,7 @@ def layers(n: str, s: Setup) -> Figure:
 LONGER = (1, 2, 4, 8)
 
 
-def prolonged(s: Setup, times: int) -> Column:
+def prolonged(s: Recipe, times: int) -> Column:
     """SB with the first phase so many times as long, the later ones as they are.
 
     Of the small batch, because a large one has not reached a plateau: to it every further update helps.
@@ -121,16 +121,16 @@ def prolonged(s: Setup, times: int) -> Column:
 
 def before_the_drop(of: Column) -> Quantity:
     """Validation accuracy at the last recorded epoch of the high-rate phase: the plateau."""
-    setup, batch = of
+    recipe, batch = of
 
     def read(r: dict) -> float:
-        at = [i for i, epoch in enumerate(r["curve"]["epoch"]) if epoch <= setup.regime[0][0]]
+        at = [i for i, epoch in enumerate(r["curve"]["epoch"]) if epoch <= recipe.regime[0][0]]
         return r["curve"]["test_accuracy"][at[-1]] if at else math.nan
 
-    return setup.of_runs(batch, read)
+    return recipe.of_runs(batch, read)
 
 
-def longer(n: str, s: Setup) -> Table:
+def longer(n: str, s: Recipe) -> Table:
     """Both accuracies by the length of the high-rate phase, times the regime's, and what the last doubling adds."""
     cells = []
     for column, read in (("before the rate drops", before_the_drop), ("at the end", accuracy)):
@@ -141,7 +141,7 @@ def longer(n: str, s: Setup) -> Table:
     return Table("longer", "High-rate phases times as long as the regime's", "validation accuracy, percent", tuple(cells))
 
 
-def plateau(n: str, s: Setup) -> Figure:
+def plateau(n: str, s: Recipe) -> Figure:
     """Validation accuracy before the rate drops and at the end, by the length of the high-rate phase."""
     ticks = tuple(f"{times}" for times in LONGER)
     axis = Axis(n, "length of the high-rate phase, times the regime's", "validation accuracy, percent", ticks=ticks)

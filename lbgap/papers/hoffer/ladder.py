@@ -1,37 +1,40 @@
 """Tables 1 and 2, the ladder: each remedy added to the last."""
 
-from lbgap.papers.hoffer.setups import COLUMNS, FACTS, Setups, accuracy, column
+from lbgap.papers.hoffer.recipes import COLUMNS, FACTS, Recipes, accuracy, column
 from lbgap.papers.paper import Axis, Cell, Figure, Quantity, Table
-from lbgap.papers.setup import point, published_table
+from lbgap.papers.recipe import point, published_table
 
 
-def table(name: str, setups: Setups) -> Table:
+def table(name: str, recipes: Recipes) -> Table:
     """One of the two tables of the paper."""
     rows = FACTS["tables"][name]["rows"]
     return published_table(
-        FACTS, name, {n: s for n, s in setups.items() if n in rows}, {c: lambda s, c=c: accuracy(column(s, c)) for c in COLUMNS}
+        FACTS,
+        name,
+        {n: s for n, s in recipes.items() if n in rows},
+        {c: lambda s, c=c: accuracy(column(s, c)) for c in COLUMNS},
     )
 
 
-def figure(setups: Setups, own: bool) -> Figure:
+def figure(recipes: Recipes, own: bool) -> Figure:
     """The columns of the tables as steps, beside the published ones unless the settings are ``own``."""
-    panels = tuple(Axis(n, "each remedy added to the last", "validation accuracy, percent", ticks=COLUMNS) for n in setups)
-    series = [point(n, "ours", i, accuracy(column(s, c))) for n, s in setups.items() for i, c in enumerate(COLUMNS)]
+    panels = tuple(Axis(n, "each remedy added to the last", "validation accuracy, percent", ticks=COLUMNS) for n in recipes)
+    series = [point(n, "ours", i, accuracy(column(s, c))) for n, s in recipes.items() for i, c in enumerate(COLUMNS)]
     if not own:
         published = FACTS["tables"]["table1"]["rows"] | FACTS["tables"]["table2"]["rows"]
         # beside ours, and only where there is one
         series += [
             point(n, "published", i, Quantity(s.runs("SB"), lambda _, value=value: value))
-            for n, s in setups.items()
+            for n, s in recipes.items()
             for i, value in enumerate(published[n])
         ]
     return Figure("ladder", "The ladder: each remedy added to the last", panels, tuple(series), mark="interval")
 
 
-def curves(setups: Setups) -> Figure:
+def curves(recipes: Recipes) -> Figure:
     """Validation accuracy of each column."""
     panels, series = [], []
-    for n, s in setups.items():
+    for n, s in recipes.items():
         panels.append(Axis(n, "update", "validation accuracy, percent", log_x=True))
         for c in COLUMNS:
             of, batch = column(s, c)
@@ -39,10 +42,10 @@ def curves(setups: Setups) -> Figure:
     return Figure("curves", "Validation accuracy against updates", tuple(panels), tuple(series))
 
 
-def fitted(setups: Setups) -> Table:
+def fitted(recipes: Recipes) -> Table:
     """How far each column fits its training set."""
     cells = []
-    for n, s in setups.items():
+    for n, s in recipes.items():
         for c in COLUMNS:
             of, batch = column(s, c)
             cells.append(Cell(n, c, None, of.accuracy(batch, "train", "running"), s.words))

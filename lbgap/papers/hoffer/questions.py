@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 
-from lbgap.papers.hoffer.setups import COLUMNS, FACTS, Setups, accuracy, column
-from lbgap.papers.paper import Cell, Claim, Setting, Table, claims, difference
-from lbgap.papers.setup import Setup
+from lbgap.papers.hoffer.recipes import COLUMNS, FACTS, Recipes, accuracy, column
+from lbgap.papers.paper import Case, Cell, Claim, Table, claims, difference
+from lbgap.papers.recipe import Recipe
 from lbgap.stats import Difference
 
 MARGIN = 0.5  # points, as in H4
 
 
-def as_many_images(s: Setup) -> Setup:
+def as_many_images(s: Recipe) -> Recipe:
     """The small batch for as many images as the adapted large batch sees, every phase of the regime in proportion."""
     more = s.large // s.small
     return s.changed(
@@ -20,10 +20,10 @@ def as_many_images(s: Setup) -> Setup:
     )
 
 
-def images(setups: Setups) -> Table:
+def images(recipes: Recipes) -> Table:
     """SB, SB on as many images as +RA, and +RA."""
     cells = []
-    for n, s in setups.items():
+    for n, s in recipes.items():
         of = {"SB": accuracy((s, "SB")), "SB, as many images": accuracy((as_many_images(s), "SB"))}
         of["+RA"] = accuracy(column(s, "+RA"))
         of["+RA - SB, as many images"] = difference(of["+RA"], of["SB, as many images"])
@@ -32,35 +32,35 @@ def images(setups: Setups) -> Table:
     return Table("images", "Updates or images? The small batch on as many images as +RA sees", "percent; points", tuple(cells))
 
 
-def with_momentum(s: Setup) -> Setup:
+def with_momentum(s: Recipe) -> Recipe:
     """C1 with the momentum that the text speaks of and the code leaves out."""
     return s.changed(optimizer=s.optimizer.model_copy(update={"momentum": 0.9}))
 
 
-def momentum(setups: Setups) -> Table:
+def momentum(recipes: Recipes) -> Table:
     """The ladder of C1 with momentum 0.9, beside the published one."""
     cells = []
-    for n, s in setups.items():
+    for n, s in recipes.items():
         m = with_momentum(s)
         cells += [Cell(f"{n}, momentum 0.9", c, None, accuracy(column(m, c)), m.words) for c in COLUMNS]
     return Table("momentum", "The ladder of C1 with momentum 0.9, same rates", "validation accuracy, percent", tuple(cells))
 
 
-def questions_on(setups: Setups) -> tuple[Claim, ...]:
+def questions_on(recipes: Recipes) -> tuple[Claim, ...]:
     """Q1 and Q2 on a profile's networks."""
-    confounded = {n: s for n, s in setups.items() if n in ("F1", "C1")}
+    confounded = {n: s for n, s in recipes.items() if n in ("F1", "C1")}
     rules = [rule for n, s in confounded.items() for rule in _on_images(n, s)]
     rules += [rule for n, s in confounded.items() if n == "C1" for rule in _on_momentum(n, with_momentum(s))]
     return claims(FACTS["questions"], rules)
 
 
-def _on_images(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
+def _on_images(n: str, s: Recipe) -> Iterator[tuple[str, Case]]:
     # if the images were what helps, the small batch on as many of them would be ahead of the large one
     longer, adapted = accuracy((as_many_images(s), "SB")), accuracy(column(s, "+RA"))
-    yield "Q1", s.setting(f"{n}: +RA - SB on as many images", Difference("above", -MARGIN), adapted, longer, central=True)
+    yield "Q1", s.case(f"{n}: +RA - SB on as many images", Difference("above", -MARGIN), adapted, longer, central=True)
 
 
-def _on_momentum(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
+def _on_momentum(n: str, s: Recipe) -> Iterator[tuple[str, Case]]:
     sb, lb, lr, gbn, ra = (accuracy(column(s, c)) for c in COLUMNS)
     for label, rule, a, b in (
         ("LB - SB", Difference("below"), lb, sb),
@@ -69,4 +69,4 @@ def _on_momentum(n: str, s: Setup) -> Iterator[tuple[str, Setting]]:
         ("+RA - SB", Difference("above", -MARGIN), ra, sb),
         ("+RA - +GBN", Difference("above"), ra, gbn),
     ):
-        yield "Q2", s.setting(f"{n}, momentum 0.9: {label}", rule, a, b, central=label == "+GBN - +LR")
+        yield "Q2", s.case(f"{n}, momentum 0.9: {label}", rule, a, b, central=label == "+GBN - +LR")

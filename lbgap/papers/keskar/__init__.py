@@ -15,7 +15,7 @@ Readings chosen, and fixed before any record was made:
 
 from lbgap.papers.keskar import both_treated, data_size, equal_updates, figures, fresh_seeds, subspace_scale, tables, tuned
 from lbgap.papers.keskar.claims import claims_on
-from lbgap.papers.keskar.setups import FACTS, PaperSettings, Setups, along_setups, setups_of, treated_setups
+from lbgap.papers.keskar.recipes import FACTS, PaperSettings, Recipes, along_recipes, recipes_of, treated_recipes
 from lbgap.papers.paper import Claim, Figure, Study, Table, claims
 
 PROFILES = ("quick", "cpu", "paper")
@@ -23,43 +23,43 @@ PROFILES = ("quick", "cpu", "paper")
 
 def study(settings: PaperSettings) -> Study:
     """Everything a profile computes and shows."""
-    setups = setups_of(settings)
-    shown, drawn = [tables.accuracies(setups)], [figures.curves(setups), figures.distance(setups)]
+    recipes = recipes_of(settings)
+    shown, drawn = [tables.accuracies(recipes)], [figures.curves(recipes), figures.distance(recipes)]
     if settings.profile == "quick":
-        of, run = setups["F1"], setups["F1"].train("LB", 0)
+        of, run = recipes["F1"], recipes["F1"].train("LB", 0)
         return Study(
             "keskar",
             "quick",
-            (*shown, *tables.sharpnesses(setups, ("batch",))),
+            (*shown, *tables.sharpnesses(recipes, ("batch",))),
             tuple(drawn),
-            claims_on(setups, only=("K1", "K4", "K5", "K9")),
+            claims_on(recipes, only=("K1", "K4", "K5", "K9")),
             reference=(run, of.sharpness(run)),
         )
-    shown += [*tables.sharpnesses(setups, ("batch", "running")), tables.peaks(setups), tables.directions(setups)]
-    drawn.append(figures.paths(setups))
+    shown += [*tables.sharpnesses(recipes, ("batch", "running")), tables.peaks(recipes), tables.directions(recipes)]
+    drawn.append(figures.paths(recipes))
     if settings.own:  # another batch, rate or budget: what the paper varies further does not apply
-        return Study("keskar", settings.profile, tuple(shown), tuple(drawn), claims_on(setups))
-    along, treated = along_setups(settings, setups), treated_setups(settings, setups)
-    shown += [tables.gaps(setups, treated), tables.augmented(treated), tables.conservative(treated), tables.treated(treated)]
-    if "F1" in setups:
-        shown += [tables.ruler(setups["F1"]), tables.robust(setups["F1"]), tables.variants((setups | along)["F1"])]
+        return Study("keskar", settings.profile, tuple(shown), tuple(drawn), claims_on(recipes))
+    along, treated = along_recipes(settings, recipes), treated_recipes(settings, recipes)
+    shown += [tables.gaps(recipes, treated), tables.augmented(treated), tables.conservative(treated), tables.treated(treated)]
+    if "F1" in recipes:
+        shown += [tables.ruler(recipes["F1"]), tables.robust(recipes["F1"]), tables.variants((recipes | along)["F1"])]
     drawn += [figures.batch_sweep(along), figures.along(along), figures.warm_start(along)]
     if settings.profile == "cpu":  # a panel of several networks is drawn from one profile: from that which has them all
-        drawn.append(figures.gap_and_sharpness(setups, along, treated))
-    more, further, questions = _beyond(setups, along) if settings.profile == "cpu" else ((), (), ())
-    return Study("keskar", settings.profile, (*shown, *more), (*drawn, *further), claims_on(setups, along, treated), questions)
+        drawn.append(figures.gap_and_sharpness(recipes, along, treated))
+    more, further, questions = _beyond(recipes, along) if settings.profile == "cpu" else ((), (), ())
+    return Study("keskar", settings.profile, (*shown, *more), (*drawn, *further), claims_on(recipes, along, treated), questions)
 
 
-def _beyond(setups: Setups, along: Setups) -> tuple[tuple[Table, ...], tuple[Figure, ...], tuple[Claim, ...]]:
+def _beyond(recipes: Recipes, along: Recipes) -> tuple[tuple[Table, ...], tuple[Figure, ...], tuple[Claim, ...]]:
     """What we ask beyond the paper, of the networks that are chosen."""
     shown, drawn, rules = [], [], []
-    if "F1" in setups:
+    if "F1" in recipes:
         shown += [both_treated.table(along["F1"]), equal_updates.table(along["F1"])]
         rules += [*both_treated.rules(along["F1"]), *equal_updates.rules(along["F1"]), *fresh_seeds.rules(along["F1"])]
-    if "C1" in setups:
-        shown += [data_size.precision_table(setups), data_size.table(), tuned.table()]
+    if "C1" in recipes:
+        shown += [data_size.precision_table(recipes), data_size.table(), tuned.table()]
         drawn.append(data_size.figure())
-        rules += [*data_size.precision_rules(setups), *data_size.rules(), *tuned.rules()]
-    shown.append(subspace_scale.table(setups))
-    rules += subspace_scale.rules(setups)
+        rules += [*data_size.precision_rules(recipes), *data_size.rules(), *tuned.rules()]
+    shown.append(subspace_scale.table(recipes))
+    rules += subspace_scale.rules(recipes)
     return tuple(shown), tuple(drawn), claims(FACTS["questions"], rules)

@@ -6,9 +6,9 @@ of the subset too. Batches grow with the data: 256 and a tenth of it at full siz
 
 from collections.abc import Iterator
 
-from lbgap.papers.keskar.setups import ADAM, BATCHES, FACTS, Setups
-from lbgap.papers.paper import Axis, Cell, Figure, Quantity, Setting, Table, combined, difference
-from lbgap.papers.setup import Setup, point
+from lbgap.papers.keskar.recipes import ADAM, BATCHES, FACTS, Recipes
+from lbgap.papers.paper import Axis, Case, Cell, Figure, Quantity, Table, combined, difference
+from lbgap.papers.recipe import Recipe, point
 from lbgap.spec import DataSpec
 from lbgap.stats import Difference, Equivalence, Ratio, Trend
 
@@ -18,24 +18,24 @@ SAMPLE = 10_000  # training images, drawn once, on which sharpness is measured w
 BF16 = {"precision": "bfloat16"}
 
 
-def at_size(n: int) -> Setup:
+def at_size(n: int) -> Recipe:
     """C1 on ``n`` images of each seed's own, the paper's 100 epochs at its ratio of data to batch."""
     small, large = round(256 * n / FULL), n // 10
     data = DataSpec(name="cifar10", n_train=None if n == FULL else n)
-    return Setup("keskar.C1", data, small, large, 100, ADAM, evaluate_every=5, own_subset=n < FULL, fixed=BF16)
+    return Recipe("keskar.C1", data, small, large, 100, ADAM, evaluate_every=5, own_subset=n < FULL, fixed=BF16)
 
 
-def sharp(s: Setup, batch: str) -> Quantity:
+def sharp(s: Recipe, batch: str) -> Quantity:
     """Sharpness at epsilon 1e-3, on a fixed sample of a large training set."""
     return s.sharp(batch, **({"examples": SAMPLE} if s.data.size > SAMPLE else {}))
 
 
-def gap(s: Setup) -> Quantity:
+def gap(s: Recipe) -> Quantity:
     """LB - SB in test accuracy."""
     return difference(s.accuracy("LB"), s.accuracy("SB"))
 
 
-def sharpness_ratio(s: Setup) -> Quantity:
+def sharpness_ratio(s: Recipe) -> Quantity:
     """LB / SB, full space, epsilon 1e-3."""
     return combined(lambda large, small: large / small, sharp(s, "LB"), sharp(s, "SB"))
 
@@ -52,7 +52,7 @@ def table() -> Table:
     return Table("data_size", "C1 by the number of training images", "percent; points; metric 2.1; ratio", tuple(cells))
 
 
-def distance_ratio(s: Setup) -> Quantity:
+def distance_ratio(s: Recipe) -> Quantity:
     """SB / LB, distance of the solution from the start."""
     return combined(lambda small, large: small / large, s.distance("SB"), s.distance("LB"))
 
@@ -76,33 +76,33 @@ def figure() -> Figure:
     return Figure("growth", "The gap against the number of training images", panels, tuple(series), mark="interval")
 
 
-def rules() -> Iterator[tuple[str, Setting]]:
+def rules() -> Iterator[tuple[str, Case]]:
     """Q1: the gap falls from each size to the next for most seeds, and is there at each size from 10,000 on."""
     sizes = [at_size(n) for n in SIZES]
     largest, gaps = sizes[-1], [gap(s) for s in sizes]
     if len(SIZES) > 2:
         row = combined(lambda *values: values, *gaps)
-        yield "Q1", largest.setting("C1: LB - SB against the number of images", Trend("falling"), row)
+        yield "Q1", largest.case("C1: LB - SB against the number of images", Trend("falling"), row)
     label = f"C1: LB - SB, {SIZES[-1]:,} - {SIZES[0]:,} images"
-    yield "Q1", largest.setting(label, Difference("below"), gaps[-1], gaps[0], central=True)
+    yield "Q1", largest.case(label, Difference("below"), gaps[-1], gaps[0], central=True)
     for n, s in zip(SIZES, sizes, strict=True):
         large, small = (s.accuracy(b) for b in ("LB", "SB"))
-        yield "Q1", s.setting(f"C1, {n:,} images: test accuracy, LB - SB", Difference("below"), large, small)
+        yield "Q1", s.case(f"C1, {n:,} images: test accuracy, LB - SB", Difference("below"), large, small)
 
 
 # ---------------------------------------------------------------- may bfloat16 train it?
 
 
-def _both(setups: Setups) -> Iterator[tuple[str, Setup, Setup]]:
+def _both(recipes: Recipes) -> Iterator[tuple[str, Recipe, Recipe]]:
     """The batch, and C1 as in the other tables in float32 and in bfloat16."""
-    for b in BATCHES if "C1" in setups else ():
-        yield b, setups["C1"], setups["C1"].fixing(**BF16)
+    for b in BATCHES if "C1" in recipes else ():
+        yield b, recipes["C1"], recipes["C1"].fixing(**BF16)
 
 
-def precision_table(setups: Setups) -> Table:
+def precision_table(recipes: Recipes) -> Table:
     """Accuracy and sharpness of C1's solutions, trained in each precision; both are measured in float32."""
     cells = []
-    for b, s, other in _both(setups):
+    for b, s, other in _both(recipes):
         columns = {"test, float32": s.accuracy(b), "test, bfloat16": other.accuracy(b)}
         columns["test, difference"] = difference(other.accuracy(b), s.accuracy(b))
         columns |= {"eps1e-3, float32": s.sharp(b), "eps1e-3, bfloat16": other.sharp(b)}
@@ -111,11 +111,11 @@ def precision_table(setups: Setups) -> Table:
     return Table("precision", "C1 trained in float32 and in bfloat16", "percent; points; metric 2.1; ratio", tuple(cells))
 
 
-def precision_rules(setups: Setups) -> Iterator[tuple[str, Setting]]:
+def precision_rules(recipes: Recipes) -> Iterator[tuple[str, Case]]:
     """Q2: accuracy within a point, sharpness within a factor of two, for both batches."""
-    for b, s, other in _both(setups):
+    for b, s, other in _both(recipes):
         label = f"C1, {b}: test accuracy, bfloat16 - float32"
-        yield "Q2", other.setting(label, Equivalence(1.0), other.accuracy(b), s.accuracy(b), central=b == "LB")
+        yield "Q2", other.case(label, Equivalence(1.0), other.accuracy(b), s.accuracy(b), central=b == "LB")
         label = f"C1, {b}: sharpness, bfloat16 / float32"
-        yield "Q2", other.setting(label, Ratio(0.5), other.sharp(b), s.sharp(b))
-        yield "Q2", other.setting(f"C1, {b}: sharpness, float32 / bfloat16", Ratio(0.5), s.sharp(b), other.sharp(b))
+        yield "Q2", other.case(label, Ratio(0.5), other.sharp(b), s.sharp(b))
+        yield "Q2", other.case(f"C1, {b}: sharpness, float32 / bfloat16", Ratio(0.5), s.sharp(b), other.sharp(b))

@@ -7,20 +7,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lbgap.papers.keskar.setups import BATCHES
-from lbgap.papers.paper import Cell, Quantity, Setting, Table, combined, dig, side_by_side
-from lbgap.papers.setup import Setup
+from lbgap.papers.keskar.recipes import BATCHES
+from lbgap.papers.paper import Case, Cell, Quantity, Table, combined, dig, side_by_side
+from lbgap.papers.recipe import Recipe
 from lbgap.spec import Measure
 from lbgap.stats import Ratio
 
 EPOCHS = (50, 100, 200, 400, 800)  # of the large batch, beside its last one: where it is looked for SB's training loss
 
 
-def _solutions(s: Setup) -> dict[str, tuple[Setup, str]]:
+def _solutions(s: Recipe) -> dict[str, tuple[Recipe, str]]:
     return {b: (s, b) for b in BATCHES} | {"LB, as many updates": (s.changed(adapted=True), "LB")}
 
 
-def _measured(s: Setup, batch: str, kind: str, field: str) -> Quantity:
+def _measured(s: Recipe, batch: str, kind: str, field: str) -> Quantity:
     """A number of a measurement at the end of each run, with its defaults."""
     return Quantity(s.each(lambda seed: Measure(kind=kind, of=(s.train(batch, seed).at(),))), dig(field))
 
@@ -32,7 +32,7 @@ MEASURED = {
 }
 
 
-def at_the_loss_of_sb(s: Setup) -> Quantity:
+def at_the_loss_of_sb(s: Recipe) -> Quantity:
     """LB's sharpness where its training loss is the one that SB ends with: between two epochs, on logarithms.
 
     Not a number where LB's losses do not reach so far.
@@ -50,7 +50,7 @@ def at_the_loss_of_sb(s: Setup) -> Quantity:
     return Quantity(side_by_side(small, *along, longer.sharp("LB").jobs), read)
 
 
-def table(s: Setup) -> Table:
+def table(s: Recipe) -> Table:
     """Accuracy, loss and three measures of sharpness of SB, LB at equal epochs and LB at equal updates."""
     cells = []
     for row, (of, b) in _solutions(s).items():
@@ -64,12 +64,12 @@ def table(s: Setup) -> Table:
     return Table("equal_updates", "F1 at equal epochs, updates and training loss", "percent; nats; measures", tuple(cells))
 
 
-def rules(s: Setup) -> Iterator[tuple[str, Setting]]:
+def rules(s: Recipe) -> Iterator[tuple[str, Case]]:
     """Q4: the large batch is sharper by two or more, by each measure, and at equal training loss too."""
     longer = s.changed(adapted=True)
     for name, measured in MEASURED.items():
         label = f"F1, at equal updates: {name}, LB / SB"
         central = name == "eps1e-3"
-        yield "Q4", longer.setting(label, Ratio(2), measured(longer, "LB"), measured(s, "SB"), central=central)
+        yield "Q4", longer.case(label, Ratio(2), measured(longer, "LB"), measured(s, "SB"), central=central)
     label = "F1, at equal training loss: eps1e-3, LB / SB"
-    yield "Q4", longer.setting(label, Ratio(2), at_the_loss_of_sb(s), s.sharp("SB"))
+    yield "Q4", longer.case(label, Ratio(2), at_the_loss_of_sb(s), s.sharp("SB"))

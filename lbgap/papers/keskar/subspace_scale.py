@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from lbgap.papers.keskar.setups import BATCHES, FACTS, Setups
-from lbgap.papers.paper import Cell, Quantity, Setting, Table, combined
-from lbgap.papers.setup import Setup
+from lbgap.papers.keskar.recipes import BATCHES, FACTS, Recipes
+from lbgap.papers.paper import Case, Cell, Quantity, Table, combined
+from lbgap.papers.recipe import Recipe
 from lbgap.stats import Ratio
 
 SCALES = (1.0, 2.0, 4.0)  # standard deviations of the entries
 NETWORKS = ("F1", "C1")
 
 
-def _sharp(s: Setup, batch: str, scale: float) -> Quantity:
+def _sharp(s: Recipe, batch: str, scale: float) -> Quantity:
     return s.sharp(batch, space="random", subspace_scale=scale)
 
 
@@ -26,7 +26,7 @@ def published(network: str) -> dict[str, float]:
     return {b: row[f"eps1e-3_{b}"][0] for b in BATCHES}
 
 
-def calibrated(network: str, s: Setup) -> Quantity:
+def calibrated(network: str, s: Recipe) -> Quantity:
     """LB / SB under that scale whose SB, in geometric mean over the other seeds, comes nearest to the published SB."""
     target = math.log(published(network)["SB"])
     of = {b: [_sharp(s, b, scale) for scale in SCALES] for b in BATCHES}
@@ -42,11 +42,11 @@ def calibrated(network: str, s: Setup) -> Quantity:
     return combined(ratio, *of["LB"], *small)
 
 
-def table(setups: Setups) -> Table:
+def table(recipes: Recipes) -> Table:
     """Both batches and their ratio under each scale, and the ratio at the calibrated one."""
     cells = []
-    for n in (n for n in NETWORKS if n in setups):
-        s = setups[n]
+    for n in (n for n in NETWORKS if n in recipes):
+        s = recipes[n]
         for scale in SCALES:
             large, small = (_sharp(s, b, scale) for b in ("LB", "SB"))
             columns = {"SB": small, "LB": large, "LB / SB": combined(lambda a, b: a / b, large, small)}
@@ -55,11 +55,11 @@ def table(setups: Setups) -> Table:
     return Table("subspace_scale", "Random subspaces of other scales", "metric 2.1, epsilon 1e-3; ratio", tuple(cells))
 
 
-def rules(setups: Setups) -> Iterator[tuple[str, Setting]]:
+def rules(recipes: Recipes) -> Iterator[tuple[str, Case]]:
     """Q5: K5's rule at the calibrated scale."""
-    for n in (n for n in NETWORKS if n in setups):
+    for n in (n for n in NETWORKS if n in recipes):
         of = published(n)
         fields = {"central": n == "F1", "scope": "reading", "published": of["LB"] / of["SB"]}
-        ratio = calibrated(n, setups[n])
+        ratio = calibrated(n, recipes[n])
         one = Quantity(ratio.jobs, lambda *_: 1.0, reads_diverged=True)
-        yield "Q5", setups[n].setting(f"{n}: sharpness at the scale calibrated on SB, LB / SB", Ratio(10), ratio, one, **fields)
+        yield "Q5", recipes[n].case(f"{n}: sharpness at the scale calibrated on SB, LB / SB", Ratio(10), ratio, one, **fields)

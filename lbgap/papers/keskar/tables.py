@@ -3,26 +3,26 @@
 import math
 from collections.abc import Callable
 
-from lbgap.papers.keskar.setups import BATCHES, EPSILONS, FACTS, ROBUST, VARIANTS, Setups, augment, conserve, robustly, vary
+from lbgap.papers.keskar.recipes import BATCHES, EPSILONS, FACTS, ROBUST, VARIANTS, Recipes, augment, conserve, robustly, vary
 from lbgap.papers.paper import Cell, Jobs, Quantity, Table, combined, difference, dig
-from lbgap.papers.setup import Setup, published_table
+from lbgap.papers.recipe import Recipe, published_table
 from lbgap.spec import Measure
 
 
-def accuracies(setups: Setups) -> Table:
+def accuracies(recipes: Recipes) -> Table:
     """Table 2, with running statistics beside it."""
     columns = {f"{split}_{b}": lambda s, b=b, split=split: s.accuracy(b, split) for split in ("train", "test") for b in BATCHES}
     columns |= {f"test_{b} running": lambda s, b=b: s.accuracy(b, "test", "running") for b in BATCHES}
-    return published_table(FACTS, "table2", setups, columns)
+    return published_table(FACTS, "table2", recipes, columns)
 
 
-def sharpnesses(setups: Setups, readings: tuple[str, ...]) -> list[Table]:
+def sharpnesses(recipes: Recipes, readings: tuple[str, ...]) -> list[Table]:
     """Tables 3 (full space) and 4 (random subspace), in each of the readings of batch norm."""
     return [
         published_table(
             FACTS,
             name,
-            setups,
+            recipes,
             {
                 f"{label}_{b}{'' if reading == 'batch' else ' ' + reading}": lambda s, b=b, e=e, r=reading, space=space: (
                     s.sharp(b, e, space=space, batch_norm=r)
@@ -36,24 +36,24 @@ def sharpnesses(setups: Setups, readings: tuple[str, ...]) -> list[Table]:
     ]
 
 
-def augmented(setups: Setups) -> Table:
+def augmented(recipes: Recipes) -> Table:
     """Table 6."""
     columns = {f"test_{b}": lambda s, b=b: augment(s).accuracy(b) for b in BATCHES}
     columns |= {f"{label}_LB": lambda s, e=e: augment(s).sharp("LB", e) for label, e in EPSILONS.items()}
-    return published_table(FACTS, "table6", {n: s for n, s in setups.items() if n.startswith("C")}, columns)
+    return published_table(FACTS, "table6", {n: s for n, s in recipes.items() if n.startswith("C")}, columns)
 
 
-def conservative(setups: Setups) -> Table:
+def conservative(recipes: Recipes) -> Table:
     """Table 7."""
     columns = {"test_SB": lambda s: s.accuracy("SB"), "test_LB": lambda s: conserve(s).accuracy("LB")}
     columns |= {f"{label}_LB": lambda s, e=e: conserve(s).sharp("LB", e) for label, e in EPSILONS.items()}
-    return published_table(FACTS, "table7", setups, columns)
+    return published_table(FACTS, "table7", recipes, columns)
 
 
-def peaks(setups: Setups) -> Table:
+def peaks(recipes: Recipes) -> Table:
     """How far test accuracy has come down from the epoch best on the other seeds, and LB there against where SB ends (K2)."""
     cells = []
-    for n, s in setups.items():
+    for n, s in recipes.items():
         best = {b: s.chosen_test_accuracy(b) for b in BATCHES}
         columns = {f"{b}, best - last": difference(best[b], s.accuracy(b)) for b in BATCHES}
         columns["LB's best - SB's last"] = difference(best["LB"], s.accuracy("SB"))
@@ -61,19 +61,19 @@ def peaks(setups: Setups) -> Table:
     return Table("peaks", "The epoch that is best on the other seeds against the last", "points of test accuracy", tuple(cells))
 
 
-def gaps(setups: Setups, treated: Setups) -> Table:
+def gaps(recipes: Recipes, treated: Recipes) -> Table:
     """LB - SB in test accuracy under three readings, plain and with the augmentation of Table 6 (K1, K11)."""
     readings = {
-        "last epoch": Setup.accuracy,
+        "last epoch": Recipe.accuracy,
         "last epoch, running averages": lambda s, b: s.accuracy(b, "test", "running"),
-        "best epoch": Setup.chosen_test_accuracy,
+        "best epoch": Recipe.chosen_test_accuracy,
     }
 
-    def gap(s: Setup, reading: Callable[[Setup, str], Quantity]) -> Quantity:
+    def gap(s: Recipe, reading: Callable[[Recipe, str], Quantity]) -> Quantity:
         return difference(reading(s, "LB"), reading(s, "SB"))
 
     cells = []
-    for n, s in setups.items():
+    for n, s in recipes.items():
         for column, reading in readings.items():
             rows = {n: gap(s, reading)}
             if n in treated and n.startswith("C"):  # the others are not augmented
@@ -83,23 +83,25 @@ def gaps(setups: Setups, treated: Setups) -> Table:
     return Table("gaps", "The gap in test accuracy, LB - SB, read in three ways", "points", tuple(cells))
 
 
-def box_of(setup: Setup) -> Jobs:
+def box_of(recipe: Recipe) -> Jobs:
     """The measurement of parts of the box around LB's solutions (K6)."""
-    return setup.each(lambda seed: Measure(kind="directions", arguments={"epsilon": 1e-3}, of=(setup.train("LB", seed).at(),)))
+    return recipe.each(
+        lambda seed: Measure(kind="directions", arguments={"epsilon": 1e-3}, of=(recipe.train("LB", seed).at(),))
+    )
 
 
-def share_of_the_rise(setup: Setup, part: str) -> Quantity:
+def share_of_the_rise(recipe: Recipe, part: str) -> Quantity:
     """What a part of the box makes of the largest rise found in it, as a fraction; undefined where nothing rises."""
-    return Quantity(box_of(setup), lambda r: r[part] / r["largest"] if r["largest"] > 0 else math.nan)
+    return Quantity(box_of(recipe), lambda r: r[part] / r["largest"] if r["largest"] > 0 else math.nan)
 
 
 PARTS = {"steepest 5% of the weights": "steep", "the other 95%": "rest", "random corners": "random"}
 
 
-def directions(setups: Setups) -> Table:
+def directions(recipes: Recipes) -> Table:
     """The rise of the loss in parts of the box, as percent of the largest rise (K6)."""
     cells = []
-    for n, s in setups.items():
+    for n, s in recipes.items():
         for column, part in PARTS.items():
             share = share_of_the_rise(s, part)
             cells.append(Cell(n, column, None, combined(lambda rise: 100 * rise, share), s.words))
@@ -107,10 +109,10 @@ def directions(setups: Setups) -> Table:
     return Table("directions", title, "percent of the largest rise, epsilon 1e-3", tuple(cells))
 
 
-def treated(setups: Setups) -> Table:
+def treated(recipes: Recipes) -> Table:
     """Plain, augmented and conservative training side by side: fit, test and sharpness (K11, K12)."""
     cells = []
-    for n, s in setups.items():
+    for n, s in recipes.items():
         if not n.startswith("C"):  # the others are not augmented
             continue
         rows = {f"{n}, {b}{label}": (of, b) for label, of in (("", s), (", augmented", augment(s))) for b in BATCHES}
@@ -123,9 +125,9 @@ def treated(setups: Setups) -> Table:
     return Table("treated", "The two remedies beside plain training", "percent; nats; metric 2.1", tuple(cells))
 
 
-def robust(setup: Setup) -> Table:
+def robust(recipe: Recipe) -> Table:
     """The large batch under adversarial and stability training, beside both batches as they are (E.3)."""
-    rows = {b: (setup, b) for b in BATCHES} | {f"LB, {kind}": (robustly(setup, kind), "LB") for kind in ROBUST}
+    rows = {b: (recipe, b) for b in BATCHES} | {f"LB, {kind}": (robustly(recipe, kind), "LB") for kind in ROBUST}
     cells = []
     for row, (s, batch) in rows.items():
         columns = {split: s.accuracy(batch, split) for split in ("train", "test")}
@@ -135,11 +137,11 @@ def robust(setup: Setup) -> Table:
     return Table("robust", "Adversarial and stability training of F1", "percent; metric 2.1", tuple(cells))
 
 
-def variants(setup: Setup) -> Table:
+def variants(recipe: Recipe) -> Table:
     """F1 with another activation, without batch norm, with dropout, with fewer layers: is the large batch sharper?"""
     cells = []
     for row in VARIANTS:
-        s = vary(setup, row)
+        s = vary(recipe, row)
         columns = {f"{split}_{b}": s.accuracy(b, split) for split in ("train", "test") for b in BATCHES}
         columns["test, LB - SB"] = difference(columns["test_LB"], columns["test_SB"])
         columns |= {f"eps1e-3_{b}": s.sharp(b) for b in BATCHES}
@@ -165,9 +167,9 @@ RULERS: dict[str, dict] = {
 }
 
 
-def ruler(setup: Setup) -> Table:
+def ruler(recipe: Recipe) -> Table:
     """How much of sharpness is the ruler: one factor at a time, on seed 0's SB and LB solutions, epsilon 1e-3."""
-    one = setup.changed(seeds=1)
+    one = recipe.changed(seeds=1)
     rows = [(label, one, arguments) for label, arguments in RULERS.items()]
     rows.insert(11, ("network without batch norm", one.changed(options={"batch_norm": False}), {}))
     cells = []

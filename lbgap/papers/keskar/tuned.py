@@ -9,15 +9,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from lbgap.papers.keskar.data_size import BF16
-from lbgap.papers.keskar.setups import ADAM, BATCHES
-from lbgap.papers.paper import Cell, Quantity, Setting, Table, best_on_the_others, difference
-from lbgap.papers.setup import Setup
+from lbgap.papers.keskar.recipes import ADAM, BATCHES
+from lbgap.papers.paper import Case, Cell, Quantity, Table, best_on_the_others, difference
+from lbgap.papers.recipe import Recipe
 from lbgap.spec import DataSpec
 from lbgap.stats import Difference
 
 RATES = (2.5e-4, 1e-3, 4e-3)
 LAST = 5  # evaluations
-SETUP = Setup(
+RECIPE = Recipe(
     "keskar.C1",
     DataSpec(name="cifar10", n_train=2500, n_validation=2500),
     13,
@@ -31,12 +31,12 @@ SETUP = Setup(
 )
 
 
-def at_rate(rate: float) -> Setup:
-    """The setup at another rate of Adam."""
-    return SETUP.changed(optimizer=ADAM.model_copy(update={"learning_rate": rate}))
+def at_rate(rate: float) -> Recipe:
+    """The recipe at another rate of Adam."""
+    return RECIPE.changed(optimizer=ADAM.model_copy(update={"learning_rate": rate}))
 
 
-def late(s: Setup, batch: str, split: str) -> Quantity:
+def late(s: Recipe, batch: str, split: str) -> Quantity:
     """Accuracy on a split, percent: the mean of the last evaluations."""
     return s.of_runs(batch, lambda r: float(np.mean(r["curve"][f"{split}_accuracy"][-LAST:])))
 
@@ -57,13 +57,13 @@ def table() -> Table:
         cells += [Cell(f"C1, Adam at {rate:g}", column, None, quantity, s.words) for column, quantity in columns.items()]
     columns = {f"test_{b}": tuned(b) for b in BATCHES}
     columns["test, LB - SB"] = difference(columns["test_LB"], columns["test_SB"])
-    cells += [Cell("C1, the best on held-out images", column, None, q, SETUP.words) for column, q in columns.items()]
+    cells += [Cell("C1, the best on held-out images", column, None, q, RECIPE.words) for column, q in columns.items()]
     return Table("tuned", "C1 with the rate tuned at each batch size", "percent; points", tuple(cells))
 
 
-def rules() -> Iterator[tuple[str, Setting]]:
+def rules() -> Iterator[tuple[str, Case]]:
     """Q6: K1's rule at tuned rates, beside the one rate for all."""
     lower = Difference("below")
-    yield "Q6", SETUP.setting("C1, rates tuned: test accuracy, LB - SB", lower, tuned("LB"), tuned("SB"), central=True)
-    one = (late(SETUP, b, "test") for b in ("LB", "SB"))
-    yield "Q6", SETUP.setting("C1, one rate: test accuracy, LB - SB", lower, *one)
+    yield "Q6", RECIPE.case("C1, rates tuned: test accuracy, LB - SB", lower, tuned("LB"), tuned("SB"), central=True)
+    one = (late(RECIPE, b, "test") for b in ("LB", "SB"))
+    yield "Q6", RECIPE.case("C1, one rate: test accuracy, LB - SB", lower, *one)

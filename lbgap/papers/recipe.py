@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lbgap import schedule
-from lbgap.papers.paper import Cell, Jobs, Published, Quantity, Scope, Series, Setting, Settings, Table, dig
+from lbgap.papers.paper import Case, Cell, Jobs, Published, Quantity, Scope, Series, Settings, Table, dig
 from lbgap.sources import lookup, metric_of
 from lbgap.spec import DataSpec, Measure, OptimizerSpec, Train, Weights
 from lbgap.stats import Rule
@@ -25,7 +25,7 @@ Batch = str | int  # "SB", "LB", or a batch size
 
 
 @dataclass(frozen=True)
-class Setup:
+class Recipe:
     """How one network is trained, and with how many seeds; "SB" and "LB" name its two batch sizes.
 
     ``regime`` holds what changes after the start: (epoch, {"learning_rate": ..., "weight_decay": ...}). ``factor``
@@ -55,20 +55,20 @@ class Setup:
 
     @property
     def scope(self) -> Scope:
-        """Of a claim that is tested here: the paper's where the setup is the paper's own and on all of its data."""
+        """Of a claim that is tested here: the paper's where the recipe is the paper's own and on all of its data."""
         return "paper" if self.own and self.data.size == lookup(self.data.name).n_train else "reduced"
 
-    def setting(self, label: str, rule: Rule, a: Quantity, b: Quantity | None = None, **fields) -> Setting:
-        """A claim's rule on quantities of this setup, which says the scope and what was run."""
+    def case(self, label: str, rule: Rule, a: Quantity, b: Quantity | None = None, **fields) -> Case:
+        """A claim's rule on quantities of this recipe, which says the scope and what was run."""
         scope = "reading" if fields.get("reading") else self.scope
-        return Setting(label, rule, a, b, **({"scope": scope, "where": self.words} | fields))
+        return Case(label, rule, a, b, **({"scope": scope, "where": self.words} | fields))
 
-    def changed(self, **changes) -> "Setup":
-        """The same setup with some fields replaced; None leaves a field as it is."""
+    def changed(self, **changes) -> "Recipe":
+        """The same recipe with some fields replaced; None leaves a field as it is."""
         return replace(self, **{k: v for k, v in changes.items() if v is not None})
 
-    def fixing(self, **fields) -> "Setup":
-        """The same setup with more fields of its runs fixed."""
+    def fixing(self, **fields) -> "Recipe":
+        """The same recipe with more fields of its runs fixed."""
         return replace(self, fixed={**self.fixed, **fields})
 
     def train(self, batch: Batch, seed: int, start: Weights | None = None) -> Train:
@@ -200,16 +200,16 @@ class Setup:
         return f"{data}, batch {self.small} / {self.large}, {budget}, {rate}{precision}"
 
 
-def named(setups: dict[str, Setup], settings: Settings) -> dict[str, Setup]:
+def named(recipes: dict[str, Recipe], settings: Settings) -> dict[str, Recipe]:
     """Those of a profile's networks that ``settings.networks`` names; all of them where it names none.
 
     Raises:
         ValueError: a network that the profile does not have.
     """
     for network in settings.networks or ():
-        if network not in setups:
-            raise ValueError(f"networks contains '{network}'; profile {settings.profile} accepts {', '.join(setups)}")
-    return {n: s for n, s in setups.items() if n in (settings.networks or setups)}
+        if network not in recipes:
+            raise ValueError(f"networks contains '{network}'; profile {settings.profile} accepts {', '.join(recipes)}")
+    return {n: s for n, s in recipes.items() if n in (settings.networks or recipes)}
 
 
 def point(panel: str, line: str, x: float, quantity: Quantity) -> Series:
@@ -229,14 +229,16 @@ def published_effect(facts: dict, rule: Rule, row: str, *places: tuple[str, str]
     return rule.estimate(*found).effect
 
 
-def published_table(facts: dict, name: str, setups: dict[str, Setup], columns: dict[str, Callable[[Setup], Quantity]]) -> Table:
+def published_table(
+    facts: dict, name: str, recipes: dict[str, Recipe], columns: dict[str, Callable[[Recipe], Quantity]]
+) -> Table:
     """A row per network of a paper's table; a network that a profile does not train has published values alone."""
     of, cells = facts["tables"][name], []
     for network, row in of["rows"].items():
         published = {c: Published(*(v if isinstance(v, list) else [v])) for c, v in zip(of["columns"], row, strict=True)}
-        setup = setups.get(network)
+        recipe = recipes.get(network)
         cells += [
-            Cell(network, column, published.get(column), quantity(setup) if setup else None, setup.words if setup else "")
+            Cell(network, column, published.get(column), quantity(recipe) if recipe else None, recipe.words if recipe else "")
             for column, quantity in columns.items()
         ]
     return Table(name, of["title"], of["unit"], tuple(cells), int(name.removeprefix("table")))

@@ -7,7 +7,7 @@ import yaml
 from pydantic import Field
 
 from lbgap.papers.paper import Networks, Quantity, Settings
-from lbgap.papers.setup import Batch, Setup, named
+from lbgap.papers.recipe import Batch, Recipe, named
 from lbgap.schedule import square_root_scaling
 from lbgap.spec import DataSpec, OptimizerSpec
 
@@ -24,8 +24,8 @@ DATA = {
     "AlexNet 8192": "imagenet",
 }
 MODELS = {"ResNet44": "ResNet", "WResNet16-4": "WResNet", "AlexNet 4096": "AlexNet", "AlexNet 8192": "AlexNet"}
-Column = tuple[Setup, Batch]
-Setups = dict[str, Setup]
+Column = tuple[Recipe, Batch]
+Recipes = dict[str, Recipe]
 
 
 class PaperSettings(Settings):
@@ -39,29 +39,29 @@ class PaperSettings(Settings):
     epochs: Annotated[int, Field(ge=1)] | None = None
 
 
-def setups_of(settings: PaperSettings) -> Setups:
+def recipes_of(settings: PaperSettings) -> Recipes:
     """The networks of a profile, with a re-runner's own settings laid over them."""
-    setups = {
+    recipes = {
         "quick": lambda: {
-            "F1": _setup("F1", DataSpec(name="digits"), 32, 16, epochs=20, bf16=False)
+            "F1": _recipe("F1", DataSpec(name="digits"), 32, 16, epochs=20, bf16=False)
             .changed(seeds=3, evaluate_every=4)
             .changed(options={"width": 128})
         },
         # F1 keeps the published small batch, to which its rates belong; at that batch 2,000 images give C1 960 updates in
         # all, without momentum, so its small batch is 16. Sizes were settled on a seed that is not used.
         "cpu": lambda: {
-            "F1": _setup("F1", DataSpec(name="mnist", n_train=6000, augment="hoffer"), 128, 16).changed(evaluate_every=5),
-            "C1": _setup("C1", DataSpec(name="cifar10", n_train=2000, augment="hoffer"), 16, 8, epochs=60).changed(
+            "F1": _recipe("F1", DataSpec(name="mnist", n_train=6000, augment="hoffer"), 128, 16).changed(evaluate_every=5),
+            "C1": _recipe("C1", DataSpec(name="cifar10", n_train=2000, augment="hoffer"), 16, 8, epochs=60).changed(
                 evaluate_every=20
             ),
         },
         "paper": lambda: {
-            n: _setup(n, DataSpec(name=d, augment="hoffer"), 128, 64 if "8192" in n else 32, bf16=False).changed(own=True)
+            n: _recipe(n, DataSpec(name=d, augment="hoffer"), 128, 64 if "8192" in n else 32, bf16=False).changed(own=True)
             for n, d in DATA.items()
         },
     }[settings.profile]()
     chosen = {}
-    for n, s in named(setups, settings).items():
+    for n, s in named(recipes, settings).items():
         small = settings.small_batch or s.small
         rate = {"learning_rate": settings.learning_rate or s.optimizer.learning_rate}
         chosen[n] = s.changed(
@@ -77,13 +77,13 @@ def setups_of(settings: PaperSettings) -> Setups:
     return {n: s.changed(ghosts=settings.ghost_batch_size or s.small) for n, s in chosen.items()}
 
 
-def _setup(network: str, data: DataSpec, small: int, ratio: int, epochs: int | None = None, bf16: bool = True) -> Setup:
+def _recipe(network: str, data: DataSpec, small: int, ratio: int, epochs: int | None = None, bf16: bool = True) -> Recipe:
     """A network under its published regime, its boundaries shrunk with the number of epochs."""
     name = network.split()[0]
     facts = FACTS["regimes"][name]
     start = OptimizerSpec(name="sgd", clip_norm=5.0, **facts["start"])
     then = tuple((epoch, values) for epoch, values in facts["then"])
-    return Setup(
+    return Recipe(
         f"hoffer.{MODELS.get(network, network)}",
         data,
         small,
@@ -106,8 +106,8 @@ def _scaled(regime, factor: float, epochs: int | None, before: int):
     return tuple(out.items())
 
 
-def column(s: Setup, name: str) -> Column:
-    """The setup and the batch size of one column of Table 1; each remedy is added to the ones before it."""
+def column(s: Recipe, name: str) -> Column:
+    """The recipe and the batch size of one column of Table 1; each remedy is added to the ones before it."""
     if name in ("SB", "LB"):
         return s, name
     s = s.changed(factor=square_root_scaling(1.0, s.large, s.small))
@@ -118,5 +118,5 @@ def column(s: Setup, name: str) -> Column:
 
 def accuracy(of: Column) -> Quantity:
     """Final validation accuracy, percent, with running averages."""
-    setup, batch = of
-    return setup.accuracy(batch, "test", "running")
+    recipe, batch = of
+    return recipe.accuracy(batch, "test", "running")

@@ -8,7 +8,7 @@ import yaml
 from pydantic import Field
 
 from lbgap.papers.paper import Networks, Settings
-from lbgap.papers.setup import Setup, named
+from lbgap.papers.recipe import Recipe, named
 from lbgap.sources import lookup
 from lbgap.spec import DataSpec, OptimizerSpec, RobustSpec
 
@@ -33,7 +33,7 @@ VARIANTS: dict[str, dict] = {
     "dropout of 0.5": {"dropout": 0.5},
     "two hidden layers": {"depth": 2},
 }
-Setups = dict[str, Setup]
+Recipes = dict[str, Recipe]
 
 
 class PaperSettings(Settings):
@@ -46,19 +46,19 @@ class PaperSettings(Settings):
     epochs: Annotated[int, Field(ge=1)] | None = None
 
 
-def setups_of(settings: PaperSettings) -> Setups:
+def recipes_of(settings: PaperSettings) -> Recipes:
     """The networks of a profile, with a re-runner's own settings laid over them."""
-    full = {n: _setup(n, DataSpec(name=d), 256, math.ceil(lookup(d).n_train / 10), 100) for n, d in DATA.items()}
+    full = {n: _recipe(n, DataSpec(name=d), 256, math.ceil(lookup(d).n_train / 10), 100) for n, d in DATA.items()}
     full["F1"] = full["F1"].fixing(data_seed=F1_ORDER)
     full = {n: s.changed(own=True) for n, s in full.items()}
-    setups = {
+    recipes = {
         "quick": lambda: {
-            "F1": _setup("F1", DataSpec(name="digits"), 16, 375, 40).changed(options={"width": 128}, evaluate_every=4, seeds=3)
+            "F1": _recipe("F1", DataSpec(name="digits"), 16, 375, 40).changed(options={"width": 128}, evaluate_every=4, seeds=3)
         },
         # C1 and C3: 2,500 images, 10% of them the large batch, the small one at about the paper's ratio of 19.5
         "cpu": lambda: (
             {"F1": full["F1"]}
-            | {n: _setup(n, DataSpec(name=DATA[n], n_train=2500), 13, 250, 60).changed(evaluate_every=5) for n in ("C1", "C3")}
+            | {n: _recipe(n, DataSpec(name=DATA[n], n_train=2500), 13, 250, 60).changed(evaluate_every=5) for n in ("C1", "C3")}
         ),
         "paper": lambda: full,
     }[settings.profile]()
@@ -72,42 +72,42 @@ def setups_of(settings: PaperSettings) -> Setups:
             optimizer=s.optimizer.model_copy(update=rate),
             own=s.own and not settings.own,
         )
-        for n, s in named(setups, settings).items()
+        for n, s in named(recipes, settings).items()
     }
 
 
-def _setup(network: str, data: DataSpec, small: int, large: int, epochs: int) -> Setup:
-    return Setup(f"keskar.{network}", data, small, large, epochs, ADAM, evaluate_every=2)
+def _recipe(network: str, data: DataSpec, small: int, large: int, epochs: int) -> Recipe:
+    return Recipe(f"keskar.{network}", data, small, large, epochs, ADAM, evaluate_every=2)
 
 
-def along_setups(settings: PaperSettings, setups: Setups) -> Setups:
+def along_recipes(settings: PaperSettings, recipes: Recipes) -> Recipes:
     """Where Figs 4 to 6 are made: F2 and C1 as in the paper; in ``cpu``, F1 on 6,000 images at the paper's ratio."""
     if settings.profile == "paper":
-        return {n: setups[n] for n in ("F2", "C1") if n in setups}
-    small = _setup("F1", DataSpec(name="mnist", n_train=6000), 26, 600, 50).changed(seeds=settings.seeds)
-    return {"F1": small} if "F1" in setups else {}
+        return {n: recipes[n] for n in ("F2", "C1") if n in recipes}
+    small = _recipe("F1", DataSpec(name="mnist", n_train=6000), 26, 600, 50).changed(seeds=settings.seeds)
+    return {"F1": small} if "F1" in recipes else {}
 
 
-def treated_setups(settings: PaperSettings, setups: Setups) -> Setups:
+def treated_recipes(settings: PaperSettings, recipes: Recipes) -> Recipes:
     """Where Tables 6 and 7 are made: in ``cpu``, C1 alone."""
-    return {n: s for n, s in setups.items() if n == "C1" or settings.profile == "paper"}
+    return {n: s for n, s in recipes.items() if n == "C1" or settings.profile == "paper"}
 
 
-def augment(setup: Setup) -> Setup:
+def augment(recipe: Recipe) -> Recipe:
     """With the augmentation of Table 6."""
-    return setup.changed(data=setup.data.model_copy(update={"augment": "keskar"}))
+    return recipe.changed(data=recipe.data.model_copy(update={"augment": "keskar"}))
 
 
-def conserve(setup: Setup) -> Setup:
+def conserve(recipe: Recipe) -> Recipe:
     """With the proximal problems of Table 7."""
-    return setup.changed(optimizer=setup.optimizer.model_copy(update=CONSERVATIVE))
+    return recipe.changed(optimizer=recipe.optimizer.model_copy(update=CONSERVATIVE))
 
 
-def robustly(setup: Setup, kind: str) -> Setup:
+def robustly(recipe: Recipe, kind: str) -> Recipe:
     """With adversarial or stability training (K13)."""
-    return setup.fixing(robust=ROBUST[kind])
+    return recipe.fixing(robust=ROBUST[kind])
 
 
-def vary(setup: Setup, variant: str) -> Setup:
+def vary(recipe: Recipe, variant: str) -> Recipe:
     """F1 with one thing changed (K14)."""
-    return setup.changed(options=VARIANTS[variant])
+    return recipe.changed(options=VARIANTS[variant])

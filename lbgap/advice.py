@@ -70,7 +70,7 @@ def _gain(
     with_it, reduced = _cell(store, paper, table, tuple(cell))
     without, _ = _cell(store, paper, table, tuple(over))
     values = [v for v in report.values(difference(with_it.quantity, without.quantity), store) if v is not None]
-    data, batches = with_it.setting.split(", ")[:2]
+    data, batches = with_it.words.split(", ")[:2]
     return Gain(
         paper,
         table,

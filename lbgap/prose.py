@@ -55,9 +55,9 @@ class Numbers:
                 raise ValueError(
                     f"prose asks for {name}; {len(found)} settings of {place[0]} hold these words, accepted is one"
                 )
-            ((setting, finding),) = found
-            place.append(setting.label)
-            text, known = badges.effect(setting.rule, finding.estimate), finding.estimate
+            ((case, finding),) = found
+            place.append(case.label)
+            text, known = badges.effect(case.rule, finding.estimate), finding.estimate
         else:
             text, known = self._verdict(name, judged, rest), any(f.estimate for _, f in judged.findings)
         return self._linked(text, *place) if known else text

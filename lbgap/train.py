@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ from lbgap.tasks import task_of
 # Updates at which the batch loss is recorded, so that a run can be checked by repeating its beginning.
 CHECKPOINTS = (1, 10, 50)
 State = dict[str, Tensor]
+Read = Callable[[str, str], tuple[float, float]]  # split, batch-norm reading -> loss, metric
 
 
 class Pause(Protocol):
@@ -110,10 +111,15 @@ def initial_model(spec: Train, data: Data) -> nn.Module:
     return model if spec.ghost_batch_size is None else ghost.convert(model, spec.ghost_batch_size, spec.ghost_averaging)
 
 
+def data_order(spec: Train) -> torch.Generator:
+    """The generator of a run's permutations, as it begins."""
+    return torch.Generator().manual_seed(_stream(spec.seed, "order") if spec.data_seed is None else spec.data_seed)
+
+
 def optimizer(spec: OptimizerSpec, model: nn.Module) -> torch.optim.Optimizer:
     """The torch optimizer of a spec on a network's trainable parameters; those without weight decay are its second group."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    exempt = _without_decay(spec, model)
+    exempt = without_decay(spec, model)
     groups: list = parameters
     if exempt:
         groups = [
@@ -129,13 +135,89 @@ def optimizer(spec: OptimizerSpec, model: nn.Module) -> torch.optim.Optimizer:
 NORMALISATION = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
-def _without_decay(spec: OptimizerSpec, model: nn.Module) -> set[Tensor]:
+def without_decay(spec: OptimizerSpec, model: nn.Module) -> set[Tensor]:
+    """The parameters of a network that a spec leaves out of weight decay."""
     if spec.decay_exempt == "none":
         return set()
     exempt = {p for m in model.modules() if isinstance(m, NORMALISATION) for p in m.parameters(recurse=False)}
     if spec.decay_exempt == "norms and biases":
         exempt |= {p for name, p in model.named_parameters() if name.split(".")[-1].startswith("bias")}
     return exempt
+
+
+class Recorder:
+    """What is recorded of one run along its way, whoever trains it: losses, distances, the curve, how it ends."""
+
+    def __init__(self, spec: Train, names: Collection[str]):
+        self.spec, self.task = spec, task_of(spec.data.name)
+        self.distances_at = set(np.unique(np.geomspace(1, spec.updates, 40).round().astype(int)).tolist())
+        self.updates, self.diverged = 0, False
+        self.loss_at: dict[str, float] = {}
+        self.distance: dict[str, Any] = {"update": [], "value": []}
+        if spec.layers:
+            self.distance["layers"] = {name: [] for name in names}
+        self.curve: dict[str, list] = {name: [] for name in curve_names(spec)}
+
+    def moved(self, update: int, distances: Mapping[str, float]) -> None:
+        """The distance of each parameter tensor from its start, after an update."""
+        self.distance["update"].append(update)
+        self.distance["value"].append(math.hypot(*distances.values()))
+        if self.spec.layers:
+            for name, value in distances.items():
+                self.distance["layers"][name].append(value)
+
+    def evaluated(self, epoch: int) -> bool:
+        """Whether the end of an epoch is a point of the curve."""
+        return epoch % self.spec.evaluate_every == 0 or epoch == self.spec.epochs
+
+    def end_epoch(self, epoch: int, update: int, loss: float, score: float, finite: bool, read: Read | None) -> None:
+        """Divergence and the point of the curve, from the epoch's mean ``loss`` and ``score`` and the weights that it left.
+
+        Args:
+            finite: whether every weight is.
+            read: loss and metric of the network as it stands on a split, in a reading (None: this epoch is no point).
+        """
+        self.updates = update
+        # losses are taken before their updates: what the last one left shows in the weights, or in the test loss
+        self.diverged = not (np.isfinite(loss) and finite)
+        if self.diverged or read is None:
+            return
+        test_loss, test_metric = read("test", self.spec.curve_reading)
+        self.diverged = not np.isfinite(test_loss)
+        if self.diverged:
+            return
+        point = [epoch, update, loss, self.task.metric_of(loss, score), test_loss, test_metric]
+        if self.spec.data.n_validation:
+            point.append(read("validation", self.spec.curve_reading)[1])
+        for name, value in zip(self.curve, point, strict=True):
+            self.curve[name].append(value)
+
+    def results(self, read: Read, parameters: int, data: Data) -> dict:
+        """What is recorded of a run that has ended."""
+        names = ("loss", self.task.metric)
+        final = {
+            split: {reading: dict(zip(names, read(split, reading), strict=True)) for reading in ("batch", "running")}
+            for split in (() if self.diverged else data.splits)
+        }
+        return {
+            "diverged": self.diverged,
+            "updates": self.updates,
+            "loss_at": self.loss_at,
+            "curve": self.curve,
+            "final": final,
+            "distance": self.distance,
+            "parameters": parameters,
+            "checksum": data.checksum,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """What was recorded so far, as plain values."""
+        return {name: getattr(self, name) for name in ("updates", "diverged", "loss_at", "distance", "curve")}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state` returned."""
+        for name, value in state.items():
+            setattr(self, name, value)
 
 
 class Training:
@@ -146,7 +228,7 @@ class Training:
     """
 
     def __init__(self, spec: Train, model: nn.Module, data: Data, device: str, losses_only: bool = False):
-        _refuse_a_single_example(spec, model, data)
+        refuse_a_single_example(spec, model, data)
         self.spec, self.model, self.data, self.device, self.losses_only = spec, model, data, device, losses_only
         self.task, self.workers = task_of(spec.data.name), workers.present()
         self.names = [name for name, p in model.named_parameters() if p.requires_grad]
@@ -156,16 +238,10 @@ class Training:
         self.layout = models.memory_format(model)
         model.to(memory_format=self.layout)
         self.transform = augment.AUGMENTATIONS.get(spec.data.augment)
-        self.order = torch.Generator().manual_seed(_stream(spec.seed, "order") if spec.data_seed is None else spec.data_seed)
+        self.order = data_order(spec)
         self.noise = torch.Generator(device).manual_seed(_stream(spec.seed, "augment"))
-        self.distances_at = set(np.unique(np.geomspace(1, spec.updates, 40).round().astype(int)).tolist())
+        self.recorder = Recorder(spec, self.names)
         self.epoch = self.within_epoch = self.update = 0
-        self.diverged = False
-        self.loss_at: dict[str, float] = {}
-        self.distance: dict[str, Any] = {"update": [], "value": []}
-        if spec.layers:
-            self.distance["layers"] = {name: [] for name in self.names}
-        self.curve: dict[str, list] = {name: [] for name in curve_names(spec)}
         self._begin_epoch()
 
     # ------------------------------------------------------------ the loop
@@ -183,19 +259,19 @@ class Training:
             self.restore(saved)
         elif self.epoch == 0:
             hand_out()
-        while self.epoch < self.spec.epochs and not self.diverged:
+        while self.epoch < self.spec.epochs and not self.recorder.diverged:
             for item in self._items()[self.within_epoch :]:
                 if self.update == self.spec.updates:
                     break
                 self.advance(item)
                 if self.update == stop_after:
-                    return {"loss_at": self.loss_at}
+                    return {"loss_at": self.recorder.loss_at}
                 if pause and pause.due():
                     pause.save(self.state())
             self._end_epoch()
-            if not self.diverged:
+            if not self.recorder.diverged:
                 hand_out()
-        return {"loss_at": self.loss_at} if self.losses_only else self.results()
+        return {"loss_at": self.recorder.loss_at} if self.losses_only else self.results()
 
     def _items(self) -> list:
         """The batches of this epoch; the generator is left as the epoch found it, for :meth:`state`."""
@@ -227,9 +303,10 @@ class Training:
         self.loss_sum += loss.double() * n
         self.score_sum, self.seen = self.score_sum + score, self.seen + n
         if self.update in CHECKPOINTS:
-            self.loss_at[str(self.update)] = float(loss)
-        if self.update in self.distances_at and not self.losses_only:
-            self._record_distance()
+            self.recorder.loss_at[str(self.update)] = float(loss)
+        if self.update in self.recorder.distances_at and not self.losses_only:
+            moved = (_distance(p, o) for p, o in zip(self.parameters, self.origin, strict=True))
+            self.recorder.moved(self.update, dict(zip(self.names, moved, strict=True)))
 
     def _set_schedule(self) -> None:
         rate, decay = schedule.of(self.spec, self.update)
@@ -271,7 +348,7 @@ class Training:
         def network(x: Tensor) -> Tensor:
             with torch.autocast(x.device.type, torch.bfloat16, enabled=self.spec.precision == "bfloat16"):
                 outputs, self.carry = self.task.predict(self.model, x, self.carry)
-            return outputs.float()
+            return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
         asked = self.spec.robust
         if asked is None:
@@ -285,14 +362,6 @@ class Training:
 
     # ------------------------------------------------------------ what is recorded
 
-    def _record_distance(self) -> None:
-        moved = [_distance(p, o) for p, o in zip(self.parameters, self.origin, strict=True)]
-        self.distance["update"].append(self.update)
-        self.distance["value"].append(math.hypot(*moved))
-        if self.spec.layers:
-            for name, value in zip(self.names, moved, strict=True):
-                self.distance["layers"][name].append(value)
-
     def _end_epoch(self) -> None:
         """Close the epoch: the optimizer's state, divergence, the point of the curve."""
         self.order.set_state(self.order_after)
@@ -301,20 +370,10 @@ class Training:
             self.workers.share_averages(self.model)
         if self.spec.optimizer.fresh_each_epoch:
             self.optimizer.state.clear()
-        mean = float(self.loss_sum) / self.seen
-        evaluated = not self.losses_only and (self.epoch % self.spec.evaluate_every == 0 or self.epoch == self.spec.epochs)
-        # losses are taken before their updates: what the last one left shows in the weights, or in the test loss
-        self.diverged = not (np.isfinite(mean) and all(bool(p.isfinite().all()) for p in self.parameters))
-        if not self.diverged and evaluated:
-            test_loss, test_metric = self._read("test", self.spec.curve_reading)
-            self.diverged = not np.isfinite(test_loss)
-            if not self.diverged:
-                own = self.task.metric_of(mean, float(self.score_sum) / self.seen)
-                point = [self.epoch, self.update, mean, own, test_loss, test_metric]
-                if self.data.validation:
-                    point.append(self._read("validation", self.spec.curve_reading)[1])
-                for name, value in zip(self.curve, point, strict=True):
-                    self.curve[name].append(value)
+        loss, score = float(self.loss_sum) / self.seen, float(self.score_sum) / self.seen
+        finite = all(bool(p.isfinite().all()) for p in self.parameters)
+        read = self._read if not self.losses_only and self.recorder.evaluated(self.epoch) else None
+        self.recorder.end_epoch(self.epoch, self.update, loss, score, finite, read)
         self._begin_epoch()
 
     def _read(self, split: str, reading: str) -> tuple[float, float]:
@@ -323,21 +382,7 @@ class Training:
 
     def results(self) -> dict:
         """What is recorded of a run that has ended."""
-        names = ("loss", self.task.metric)
-        final = {
-            split: {reading: dict(zip(names, self._read(split, reading), strict=True)) for reading in ("batch", "running")}
-            for split in (() if self.diverged else self.data.splits)
-        }
-        return {
-            "diverged": self.diverged,
-            "updates": self.update,
-            "loss_at": self.loss_at,
-            "curve": self.curve,
-            "final": final,
-            "distance": self.distance,
-            "parameters": models.count_parameters(self.model),
-            "checksum": self.data.checksum,
-        }
+        return self.recorder.results(self._read, models.count_parameters(self.model), self.data)
 
     # ------------------------------------------------------------ putting down, taking up
 
@@ -353,7 +398,7 @@ class Training:
                 **({"cuda": torch.cuda.get_rng_state(self.device)} if self.noise.device.type == "cuda" else {}),
             },
             "place": {name: getattr(self, name) for name in _PLACE},
-            "recorded": {"loss_at": self.loss_at, "distance": self.distance, "curve": self.curve},
+            "recorded": self.recorder.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -368,12 +413,11 @@ class Training:
             torch.cuda.set_rng_state(generators["cuda"], self.device)
         for name in _PLACE:
             setattr(self, name, _on(self.device, state["place"][name]))
-        for name, value in state["recorded"].items():
-            setattr(self, name, value)
+        self.recorder.restore(state["recorded"])
 
 
 # where a run stands, within the epoch too
-_PLACE = ("epoch", "within_epoch", "update", "diverged", "loss_sum", "score_sum", "seen", "carry")
+_PLACE = ("epoch", "within_epoch", "update", "loss_sum", "score_sum", "seen", "carry")
 
 
 def _on(device: str, value: Any) -> Any:
@@ -387,7 +431,7 @@ def weights_of(model: nn.Module) -> State:
     return {k: v.detach().to("cpu", copy=True).contiguous() for k, v in model.state_dict().items()}
 
 
-def _refuse_a_single_example(spec: Train, model: nn.Module, data: Data) -> None:
+def refuse_a_single_example(spec: Train, model: nn.Module, data: Data) -> None:
     """Batch norm has no statistics of one example: better said before a run than after its last update."""
     if not any(isinstance(m, _BatchNorm) for m in model.modules()):
         return

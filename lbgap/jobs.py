@@ -2,11 +2,12 @@
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import platform
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import lbgap
-from lbgap import measurements, models, paths, train
+from lbgap import measurements, models, paths, replicas, train
 from lbgap.data import Data
 from lbgap.measure.recorded import Solution
 from lbgap.records import Record, tidy
@@ -60,17 +61,29 @@ class Cache:
             raise OSError(f"weights {path} cannot be written ({error})") from error
 
 
+@dataclass(frozen=True)
+class Group:
+    """Training runs of one :func:`lbgap.replicas.kind`, which train together and are put down together."""
+
+    runs: tuple[Train, ...]
+
+    @property
+    def key(self) -> str:
+        """16 hexadecimal digits of the SHA-256 of the runs' keys."""
+        return hashlib.sha256(" ".join(run.key for run in self.runs).encode()).hexdigest()[:16]
+
+
 @dataclass
 class Checkpoint:
-    """Where one training run is put down, in the cache, every ``every`` seconds and at ``deadline``; a :class:`train.Pause`.
+    """Where a run or a group is put down, in the cache, every ``every`` seconds and at ``deadline``; a :class:`train.Pause`.
 
     A file of another job, of another version of this library or of torch, or a damaged one, is passed over with one line. It
     goes when the run has ended.
     """
 
-    job: Train
+    job: Train | Group
     cache: Cache
-    keep: frozenset[int] = frozenset()
+    keep: frozenset[Weights] = frozenset()
     purpose: str = "record"  # or "weights": a run that is repeated for its weights records nothing else
     every: float = 120.0
     deadline: float | None = None  # of time.monotonic()
@@ -103,8 +116,8 @@ class Checkpoint:
             print(f"checkpoint {self.path} is damaged ({type(error).__name__}); the run begins anew", file=sys.stderr)
             return None
         faults = [f"is of {k} {header.get(k)}, not {v}" for k, v in self._header().items() if header.get(k) != v]
-        passed = (e for e in sorted(self.keep) if e <= state["place"]["epoch"])
-        faults += [f"is past epoch {e}, whose weights are gone" for e in passed if self.job.at(e) not in self.cache]
+        passed = sorted((w for w in self.keep if w.epoch <= state["place"]["epoch"]), key=lambda w: w.epoch)
+        faults += [f"is past epoch {w.epoch}, whose weights are gone" for w in passed if w not in self.cache]
         if faults:
             print(f"checkpoint {self.path} {faults[0]}; the run begins anew", file=sys.stderr)
             self.before, self.resumed = 0.0, 0
@@ -175,27 +188,54 @@ def execute(
         states = [cache.get(w) for w in job.of]
         results = measurements.lookup(job.kind).run(_solution(job, data, states, device), job.arguments)
         checksum, seconds = data.checksum, time.perf_counter() - clock
-    return Record(
-        job,
-        tidy(results),
-        {
-            "version": lbgap.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "device": torch.cuda.get_device_name() if device == "cuda" else processor(),
-            "threads": torch.get_num_threads(),
-            "seconds": round(seconds, 2),
-            "begun": begun.isoformat(timespec="seconds"),
-            "data": checksum,
-            **pieces,
-        },
-    )
+    return Record(job, tidy(results), _provenance(device, begun, seconds, checksum) | pieces)
+
+
+def execute_together(
+    group: Group,
+    cache: Cache,
+    device: str | None = None,
+    keep: Sequence[Collection[int]] | None = None,
+    deadline: float | None = None,
+) -> list[Record]:
+    """As :func:`execute`, of training runs that train together: a record each, with ``keep`` of each run.
+
+    The provenance names the number of ``replicas``; its seconds are the time of the group divided by it.
+
+    Raises:
+        ValueError: runs that cannot train together.
+        train.Stopped: the deadline came first; the next call for the same group goes on.
+    """
+    device, begun, n = _prepared(device), datetime.now(UTC), len(group.runs)
+    keep = keep or [()] * n
+    kept = frozenset(run.at(e) for run, epochs in zip(group.runs, keep, strict=True) for e in epochs)
+    checkpoint = Checkpoint(group, cache, kept, deadline=deadline)
+    found = replicas.run(group.runs, device, keep, lambda run, e, state: cache.put(run.at(e), state), checkpoint)
+    more = {"replicas": n} | ({"resumed": checkpoint.resumed} if checkpoint.resumed else {})
+    seconds = checkpoint.seconds() / n
+    return [
+        Record(run, tidy(results), _provenance(device, begun, seconds, results.pop("checksum")) | more)
+        for run, results in zip(group.runs, found, strict=True)
+    ]
+
+
+def _provenance(device: str, begun: datetime, seconds: float, checksum: str | None) -> dict[str, Any]:
+    return {
+        "version": lbgap.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else processor(),
+        "threads": torch.get_num_threads(),
+        "seconds": round(seconds, 2),
+        "begun": begun.isoformat(timespec="seconds"),
+        "data": checksum,
+    }
 
 
 def _checkpoint(
     job: Train, cache: Cache, keep: Collection[int] = (), purpose: str = "record", deadline: float | None = None
 ) -> Checkpoint:
-    return Checkpoint(job, cache, frozenset(keep), purpose, deadline=deadline)
+    return Checkpoint(job, cache, frozenset(job.at(e) for e in keep), purpose, deadline=deadline)
 
 
 def _train(job: Train, cache: Cache, device: str, keep: Collection[int], checkpoint: Checkpoint) -> dict:
@@ -208,10 +248,10 @@ def _train(job: Train, cache: Cache, device: str, keep: Collection[int], checkpo
     return train.run(job, device, start, keep, put, losses_only=losses_only, pause=checkpoint)
 
 
-def finished(job: Job, cache: Cache) -> None:
-    """A job's record is written: nothing of it needs to be taken up again."""
-    if isinstance(job, Train):
-        _checkpoint(job, cache).discard()
+def finished(job: Job | Group, cache: Cache) -> None:
+    """A job's record is written, or those of a group: nothing of it needs to be taken up again."""
+    if isinstance(job, Train | Group):
+        Checkpoint(job, cache).discard()
 
 
 def make_weights(

@@ -1,11 +1,12 @@
 """Which jobs have no record? Run them, within a time limit, losing nothing that was finished."""
 
+import math
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import IO
@@ -13,9 +14,9 @@ from typing import IO
 from tqdm import tqdm
 
 from lbgap import jobs as job_files
-from lbgap import papers, paths
+from lbgap import papers, paths, replicas
 from lbgap.executors import Dask, Here, Pool
-from lbgap.jobs import Cache, execute, make_weights
+from lbgap.jobs import Cache, Checkpoint, Group, default_device, execute, execute_together, make_weights
 from lbgap.records import Record, Store
 from lbgap.sources import DataMissing, locate
 from lbgap.spec import Job, Train, Weights
@@ -33,11 +34,20 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Task:
-    """A job to run, the epochs of its weights that others wait for, and the weights it waits for itself."""
+    """A job to run, the epochs of its weights that others wait for, and the weights it waits for itself.
+
+    ``beside``: the tasks of runs that train together with this one.
+    """
 
     job: Job
     keep: frozenset[int]
     needs: frozenset[Weights]
+    beside: tuple["Task", ...] = ()
+
+    @property
+    def each(self) -> "tuple[Task, ...]":
+        """This task and those beside it, one by one."""
+        return replace(self, beside=()), *self.beside
 
 
 def missing(jobs: Iterable[Job], store: Store) -> list[Job]:
@@ -143,6 +153,8 @@ def run(
         tasks = [t for t in tasks if t.job not in faults]
         if tasks:
             executor = Dask(scheduler, workers) if scheduler else Pool(workers) if workers else Here()
+            if (device or default_device()) == "cpu":  # where it was measured to pay
+                tasks = together(tasks, store, cache, executor.places)
             _through(executor, tasks, store, cache, deadline, device, done)
     return outcome
 
@@ -180,14 +192,50 @@ def missing_data(jobs: Iterable[Job]) -> dict[str, DataMissing]:
     return missing
 
 
-def _perform(task: Task, folder: Path, cache_folder: Path, device: str | None, deadline: float | None) -> Record | None:
-    """Do one task, in whatever process; a training run is put down at ``deadline`` (of ``time.time()``).
+def together(tasks: list[Task], store: Store, cache: Cache, places: int) -> list[Task]:
+    """The tasks, with runs that are quicker together than one after another as groups, in the place of their first.
 
-    The record is written here, and handed back too, since this may be another machine. None: it was there already.
+    A group has 4 to 20 runs, and there are as many groups as an executor has places if there are runs enough. What was
+    begun alone, and what is repeated for its weights, stays alone.
+    """
+    alike: dict[str, list[Task]] = {}
+    for task in tasks:
+        if isinstance(task.job, Train) and (kind := replicas.kind(task.job)) and store.get(task.job) is None:
+            if not Checkpoint(task.job, cache).path.exists():
+                alike.setdefault(kind, []).append(task)
+    groups: dict[Job, Task] = {}
+    for members in alike.values():
+        if len(members) < replicas.LEAST or not replicas.pays(members[0].job):
+            continue
+        number = max(math.ceil(len(members) / replicas.MOST), min(places, len(members) // replicas.LEAST))
+        for i in range(number):
+            first, *others = members[i * len(members) // number : (i + 1) * len(members) // number]
+            groups |= {first.job: replace(first, beside=tuple(others))} | {other.job: None for other in others}
+    return [group for task in tasks if (group := groups.get(task.job, task)) is not None]
+
+
+def _perform(task: Task, folder: Path, cache_folder: Path, device: str | None, deadline: float | None) -> list[Record]:
+    """Do one task, in whatever process; training runs are put down at ``deadline`` (of ``time.time()``).
+
+    The records are written here, and handed back too, since this may be another machine; not those that were there already.
     """
     papers.papers()  # a process of its own does not know yet the networks, data sets and measures that they bring along
     until = None if deadline is None else time.monotonic() + deadline - time.time()
     store, cache = Store(folder), Cache(cache_folder)
+    todo = [t for t in task.each if store.get(t.job) is None]
+    if len(todo) < replicas.LEAST:
+        records = (_alone(t, store, cache, device, until) for t in task.each)
+        return [record for record in records if record is not None]
+    for t in task.each:
+        if t not in todo:
+            _alone(t, store, cache, device, until)
+    group = Group(tuple(t.job for t in todo))
+    records = [store.put(r) for r in execute_together(group, cache, device, [t.keep for t in todo], until)]
+    job_files.finished(group, cache)
+    return records
+
+
+def _alone(task: Task, store: Store, cache: Cache, device: str | None, until: float | None) -> Record | None:
     if isinstance(task.job, Train) and store.get(task.job):
         if not all(task.job.at(e) in cache for e in task.keep):  # else another sweep on this store was faster
             make_weights(task.job, cache, device, task.keep, until)
@@ -235,7 +283,7 @@ def _through(
             if deadline is not None and now >= deadline:
                 waiting = []
             # a child whose parent failed is run too: it finds no weights and fails with a sentence of its own
-            planned = {t.job for t in waiting} | {t.job for t in running.values()}
+            planned = {t.job for task in (*waiting, *running.values()) for t in task.each}
             ready = [t for t in waiting if not any(w.run in planned for w in t.needs)]
             suspects = [t for t in (*ready, *running.values()) if deaths[t.job] == DEATHS - 1]
             if suspects:  # a pool breaks as a whole: the last attempt is made alone, so that no other task is blamed
@@ -257,10 +305,15 @@ def _through(
                     error = RuntimeError(f"its worker died {DEATHS} times; has the machine enough memory?")
                 if isinstance(error, Stopped):
                     continue
-                record = None if error else future.result()
-                if record is not None and record.job not in store:  # written on another machine's disk
-                    store.put(record)
-                done(task, error)
+                if error and task.beside:  # each run by itself says what is wrong with it
+                    del deaths[task.job]
+                    waiting = [*task.each, *waiting]
+                    continue
+                for record in () if error else future.result():
+                    if record.job not in store:  # written on another machine's disk
+                        store.put(record)
+                for t in task.each:
+                    done(t, error)
         finished = True
     finally:
         executor.close(finished)

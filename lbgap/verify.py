@@ -94,8 +94,12 @@ def _device(record: Record) -> str:
 
 
 def _at_home(record: Record) -> bool:
-    """Whether numbers come out here as they did: on a GPU they do nowhere, since its sums have no fixed order."""
-    return (record.provenance["device"], record.provenance["torch"]) == (processor(), torch.__version__)
+    """Whether numbers come out here as they did: on a GPU they do nowhere, since its sums have no fixed order.
+
+    Nor do those of a run that trained together with others, which is repeated alone.
+    """
+    of = record.provenance
+    return "replicas" not in of and (of["device"], of["torch"]) == (processor(), torch.__version__)
 
 
 def _seconds(job: Job) -> float:

@@ -43,6 +43,7 @@ FLOORS = {
         "gradient",
         "sam",
         "workers",
+        "replicas",
     },
 }
 FLOOR = {part: floor for floor, parts in FLOORS.items() for part in parts}

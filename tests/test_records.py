@@ -73,6 +73,23 @@ def test_records_agree_on_results_whoever_made_them():
     assert not record(seed=0).agrees(record(seed=1))
 
 
+def test_records_of_replicas_agree_with_single_ones_up_to_the_rounding_of_the_first_losses():
+    def of(first: float, tenth: float, diverged: bool = False, **provenance) -> Record:
+        return Record(digits_run(), {"diverged": diverged, "loss_at": {"1": first, "10": tenth}, "final": tenth}, provenance)
+
+    alone = of(2.5, 1.5)
+    for other, agrees in (
+        (of(2.5, 1.5), True),
+        (of(2.5 * (1 + 9e-6), 1.5 * (1 + 9e-4)), True),
+        (of(2.5 * (1 + 2e-5), 1.5), False),
+        (of(2.5, 1.5 * (1 + 2e-3)), False),
+        (of(2.5, 1.5, diverged=True), False),
+    ):
+        together = Record(other.job, other.results, {"replicas": 4})
+        assert together.agrees(alone) is alone.agrees(together) is agrees
+    assert not alone.agrees(of(2.5, 1.5 * (1 + 9e-4)))
+
+
 @pytest.mark.parametrize("call", ["fsync", "chmod", "link"])
 def test_a_crash_while_writing_leaves_nothing(store, monkeypatch, call):
     def crash(*args, **kwargs):

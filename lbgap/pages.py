@@ -52,7 +52,7 @@ def _gain(gain: advice.Gain) -> str:
         return f"not run{where}</small>"
     shown = render.interval(gain.estimate)
     link = render.to_records(shown, trace.anchor(gain.paper, gain.table, *gain.place), f"{gain.paper}.html")
-    return f"{link}{where}; n = {gain.estimate.n}</small>"
+    return f"{link}{where}; n = {gain.estimate.n}</small>"
 
 
 def _cost(gains: tuple[advice.Gain, ...]) -> str:

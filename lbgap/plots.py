@@ -187,7 +187,7 @@ def svg(canvas: Canvas, name: str, words: str) -> str:
 
 VERDICT_COLOURS = {"replicated": PALETTE[2], "contradicted": PALETTE[1], "inconclusive": UNDECIDED, "not run": UNDECIDED}
 SCALES = {"points": "points of accuracy", "ratio": "ratio", "rank correlation": "rank correlation"}
-LABEL_WIDTH = 62  # letters
+LABEL_WIDTH = 56  # letters
 
 
 def forest(effects: pd.DataFrame) -> dict[str, Canvas]:
@@ -214,7 +214,7 @@ def _forest_panel(panel: str, found: pd.DataFrame) -> Canvas:
     for _, of in found.groupby(["paper", "id"], sort=False):
         places.append((y, of.assign(y=y + 1 + np.arange(len(of)))))
         y += len(of) + 1.4
-    canvas = Canvas(figsize=(4.4, 0.155 * y + 0.6), layout="constrained")
+    canvas = Canvas(figsize=(4.4, 0.17 * y + 0.6), layout="constrained")
     ax = canvas.subplots()
     for _, of in places:
         for line in of.itertuples():
@@ -229,10 +229,10 @@ def _forest_panel(panel: str, found: pd.DataFrame) -> Canvas:
             color=BAND,
             zorder=0,
         )
-        words = ax.text(0, y_label, _row_label(first, panel), transform=ax.get_yaxis_transform(), va="center", fontsize=8.5)
+        words = ax.text(0, y_label, _row_label(first, panel), transform=ax.get_yaxis_transform(), va="center", fontsize=10)
         words.set_url(f"{first['paper']}.html#{trace.anchor(first['paper'], first['id'])}")
     marks = pd.concat([of for _, of in places])
-    ax.set_yticks(marks["y"], marks["network"], fontsize=8)
+    ax.set_yticks(marks["y"], marks["network"], fontsize=9)
     ax.set_ylim(y - 0.9, -0.8)
     return canvas
 

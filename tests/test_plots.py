@@ -274,6 +274,11 @@ def test_a_claim_in_a_forest_leads_to_its_place_in_the_papers_page():
         assert colour not in drawn and (on_the_page in drawn or colour == UNDECIDED or colour == BAND)
 
 
+def test_words_in_a_drawing_keep_their_digits():
+    drawn = svg(forest(pd.DataFrame([claim("K4", 20.0, setting="F1, epsilon 0.001")]))["points of accuracy"], "f", "One claim.")
+    assert ">K4 epsilon 0.001</text>" in drawn
+
+
 def test_the_words_of_a_forest_count_what_holds_and_what_lies_inside():
     lines = [
         claim("K1", 1.0, verdict="replicated", published_low=1.2, published_high=1.2),

@@ -229,7 +229,8 @@ def _forest_panel(panel: str, found: pd.DataFrame) -> Canvas:
             color=BAND,
             zorder=0,
         )
-        words = ax.text(0, y_label, _row_label(first, panel), transform=ax.get_yaxis_transform(), va="center", fontsize=10)
+        label = _row_label(of, panel)
+        words = ax.text(0, y_label, label, transform=ax.get_yaxis_transform(), va="center", fontsize=10, in_layout=False)
         words.set_url(f"{first['paper']}.html#{trace.anchor(first['paper'], first['id'])}")
     marks = pd.concat([of for _, of in places])
     ax.set_yticks(marks["y"], marks["network"], fontsize=9)
@@ -237,11 +238,14 @@ def _forest_panel(panel: str, found: pd.DataFrame) -> Canvas:
     return canvas
 
 
-def _row_label(line: pd.Series, panel: str) -> str:
-    """The claim and what is measured, without the network."""
-    what = line["setting"].removeprefix(line["network"]).lstrip(":, ")
-    unit = f" [{line['scale']}]" if panel == "own units" and line["scale"] not in what else ""
-    return textwrap.shorten(f"{line['id']} {what}{unit}", LABEL_WIDTH, placeholder=" …")
+def _row_label(of: pd.DataFrame, panel: str) -> str:
+    """A claim and what is measured, without the network; of several treatments all their names."""
+    first = of.iloc[0]
+    words = [line["setting"].removeprefix(line["network"]).lstrip(":, ") for _, line in of.iterrows()]
+    treatments, _, measured = zip(*(w.rpartition(": ") for w in words), strict=True)
+    what = ": ".join(filter(None, [", ".join(dict.fromkeys(treatments)), measured[0]]))
+    unit = f" [{first['scale']}]" if panel == "own units" and first["scale"] not in what else ""
+    return textwrap.shorten(f"{first['id']} {what}{unit}", LABEL_WIDTH, placeholder=" …")
 
 
 def _forest_mark(ax: plt.Axes, line) -> None:

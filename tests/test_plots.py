@@ -274,6 +274,12 @@ def test_a_claim_in_a_forest_leads_to_its_place_in_the_papers_page():
         assert colour not in drawn and (on_the_page in drawn or colour == UNDECIDED or colour == BAND)
 
 
+def test_treatments_of_one_claim_are_both_named():
+    both = [claim("K13", 1.0, setting=f"F1, {how}: test accuracy") for how in ("adversarial", "stability")]
+    (panel,) = forest(pd.DataFrame(both))["points of accuracy"].axes
+    assert [t.get_text() for t in panel.texts] == ["K13 adversarial, stability: test accuracy"]
+
+
 def test_words_in_a_drawing_keep_their_digits():
     drawn = svg(forest(pd.DataFrame([claim("K4", 20.0, setting="F1, epsilon 0.001")]))["points of accuracy"], "f", "One claim.")
     assert ">K4 epsilon 0.001</text>" in drawn

@@ -402,8 +402,9 @@ def test_a_time_limit_keeps_the_finished_and_abandons_the_rest(store, cache, mon
 
 
 def workers_of(process: psutil.Process) -> list[psutil.Process]:
-    """The processes below one; Python's own tracker of shared memory, which ends with it, is none of the sweep's."""
-    return [p for p in process.children(recursive=True) if "resource_tracker" not in " ".join(p.cmdline())]
+    """The processes below one; Python's own, which end with it (of shared memory, of other tests' forks), are none of them."""
+    python = ("resource_tracker", "multiprocessing.forkserver")
+    return [p for p in process.children(recursive=True) if not any(own in " ".join(p.cmdline()) for own in python)]
 
 
 def test_an_interruption_while_a_job_is_handed_over_ends_the_workers(store, cache, monkeypatch, stuck_workers):

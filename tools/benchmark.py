@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lbgap import cost, jobs, models, papers, schedule, sweep
+from lbgap import cost, jobs, models, papers, replicas, schedule, sweep
 from lbgap.data import Data, Split
 from lbgap.evaluate import CHUNK, batch_norm_reading
 from lbgap.ghost import convert
@@ -35,6 +35,7 @@ from lbgap.records import Store
 from lbgap.sources import lookup
 from lbgap.spec import DataSpec, OptimizerSpec, SamSpec, Train
 from lbgap.train import Training, initial_model, load_data, optimizer
+from lbgap.train import run as fit
 
 FILE = Path(__file__).resolve().parents[1] / "results" / "benchmark.json"
 ROUNDS = 9
@@ -294,30 +295,50 @@ def checkpoint(device: str) -> list[dict]:
     return out
 
 
+def together(device: str) -> list[dict]:
+    """Twenty runs of digits that differ in their seeds, one after another against together."""
+    out = []
+    sgd = OptimizerSpec(name="sgd", learning_rate=0.1, momentum=0.9)
+    for width, batch, at_least in ((128, 16, 4.0), (128, 32, 4.0), (128, 64, 4.0), (512, 64, None)):
+        specs = [
+            spec_of(
+                "keskar.F1", "digits", batch, optimizer=sgd, options={"width": width}, seed=seed, updates=50, evaluate_every=50
+            )
+            for seed in range(20)
+        ]
+
+        def single(specs=specs) -> None:
+            for spec in specs:
+                fit(spec, device)
+
+        what = f"twenty runs of F1 on digits, width {width}, batch {batch}, one after another"
+        all_at_once = partial(replicas.run, specs, device)
+        out.append(ratio("replicas", what, "together", single, all_at_once, at_least=at_least, rounds=3))
+    return out
+
+
 def quick(device: str) -> list[dict]:
     """The training runs of a chapter's quick profile, by the sweep on two workers and by a plain DataLoader loop.
 
     Both whole, with the start of the workers, evaluations and records; the loop has torch's own number of threads.
     """
-    out = []
-    for name in ("hoffer",):
-        of = papers.get(name).study(papers.settings(name, profile="quick"))
-        runs = [job for job in of.jobs() if isinstance(job, Train) and job.start is None]
+    name = "hoffer"
+    study = papers.get(name).study(papers.settings(name, profile="quick"))
+    runs = [job for job in study.jobs() if isinstance(job, Train)]
 
-        def ours(runs=runs) -> None:
-            with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
-                cache = jobs.Cache(Path(folder) / "weights")
-                sweep.run(runs, Store(Path(folder) / "results"), cache, workers=2, progress=nowhere)
+    def ours() -> None:
+        with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
+            cache = jobs.Cache(Path(folder) / "weights")
+            sweep.run(runs, Store(Path(folder) / "results"), cache, workers=2, progress=nowhere)
 
-        def plain(runs=runs) -> None:
-            torch.set_num_threads(os.cpu_count() or 1)
-            for spec in runs:
-                loader_run(spec, device)
-            torch.set_num_threads(1)
+    def plain() -> None:
+        torch.set_num_threads(os.cpu_count() or 1)
+        for spec in runs:
+            loader_run(spec, device)
+        torch.set_num_threads(1)
 
-        what = f"a plain DataLoader loop, the {len(runs)} runs of {name}'s quick profile"
-        out.append(ratio("quick", what, "ours on two workers", plain, ours, at_least=5.0, rounds=1))
-    return out
+    what = f"a plain DataLoader loop, the {len(runs)} runs of {name}'s quick profile"
+    return [ratio("quick", what, "ours on two workers", plain, ours, at_least=5.0, rounds=1)]
 
 
 def loader_run(spec: Train, device: str) -> None:
@@ -401,6 +422,7 @@ MEASURED = {
     "loop": loop,
     "sam": sam,
     "checkpoint": checkpoint,
+    "replicas": together,
     "quick": quick,
     "start": start,
     "records": records,

@@ -259,7 +259,7 @@ def status(given: argparse.Namespace) -> None:
 
 
 def verdicts(given: argparse.Namespace) -> None:
-    """Each claim's verdict, scope and text; effect, interval and n of its central setting; profile."""
+    """Each claim's verdict, scope and text; of its central setting effect, interval, unit, n, and what was run; profile."""
     from lbgap import papers
     from lbgap.verdicts import verdict_rows
 
@@ -273,7 +273,8 @@ def verdicts(given: argparse.Namespace) -> None:
             _say(f"{row['paper']:8} {row['id']:4} {row['verdict']:12} {row['scope']:8} {row['profile']:6} {row['claim']}")
             if row["effect"] is not None:
                 interval = ", ".join("-" if v is None else f"{v:.4g}" for v in row["interval"])
-                _say(f"{'':14}{row['central']}: {row['effect']:.4g} [{interval}], n={row['n']}")
+                _say(f"{'':14}{row['central']}: {row['effect']:.4g} [{interval}] ({row['unit']}), n={row['n']}")
+                _say(f"{'':14}{row['setting']}")
             if row["reason"]:
                 _say(f"{'':14}{row['reason']}")
 

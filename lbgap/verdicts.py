@@ -242,6 +242,7 @@ def _row(paper: str, j: Judged) -> dict:
         "profile": j.profile,
         "central": case.label if case else None,
         "setting": case.where if case else None,
+        "unit": scale_of(case) if case else None,
         **_numbers(finding),
         "reason": j.reason,
         "note": j.claim.note,

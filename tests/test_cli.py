@@ -375,7 +375,7 @@ def test_verdicts_are_json(lbgap, results):
     assert code == 0
     rows = json.loads(out)
     assert [row["id"] for row in rows] == [f"K{i}" for i in range(1, 15)]
-    keys = {"id", "paper", "verdict", "scope", "central", "setting", "profile", "n", "effect", "interval"}
+    keys = {"id", "paper", "verdict", "scope", "central", "setting", "unit", "profile", "n", "effect", "interval"}
     assert all(keys <= set(row) for row in rows)
     assert {(row["verdict"], row["n"], row["effect"], row["interval"]) for row in rows} == {("not run", 0, None, None)}
     assert all(row["reason"] for row in rows)

@@ -5,11 +5,12 @@ import re
 
 import pytest
 
-from lbgap import papers
+from lbgap import papers, verdicts
 from lbgap.data import SOURCES
 from lbgap.papers.keskar import data_size
 from lbgap.papers.keskar.recipes import FACTS, ROBUST, VARIANTS
 from lbgap.papers.paper import Study
+from lbgap.records import Store
 from lbgap.spec import Measure, Train
 from lbgap.stats import Difference, Equivalence, Ratio
 
@@ -516,3 +517,9 @@ def test_published_values_stand_beside_ours_one_a_network():
     assert len(remedied) == len(rows["table6"]) + len(rows["table7"])
     (f1,) = [(x, y) for _, x, y in plain if y == rows["table3"]["F1"][1][0]]
     assert f1[0] == pytest.approx(rows["table2"]["F1"][3][0] - rows["table2"]["F1"][2][0])
+
+
+def test_the_unit_of_a_claim_is_that_of_its_central_effect():
+    rows = {row["id"]: row for row in verdicts.verdict_rows("keskar", Store())}
+    assert {rows[k]["unit"] for k in ("K1", "K13")} == {"points"}
+    assert (rows["K4"]["unit"], rows["K6"]["unit"], rows["K7"]["unit"]) == ("ratio", "percent", "rank correlation")

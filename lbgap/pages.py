@@ -126,14 +126,21 @@ def benchmark(name: str | None = None) -> None:
     if not lines:
         raise ValueError(f"benchmark is '{name}'; accepted are {', '.join(sorted({r['name'] for r in found['ratios']}))}")
     columns = {
-        "against": [r["against"] + (f", {r['milliseconds']:,} ms" if "milliseconds" in r else "") for r in lines],
+        "against": [
+            html.escape(r["against"]) + (f", {_duration(r['milliseconds'])}" if "milliseconds" in r else "") for r in lines
+        ],
         "ratio": [f"× {r['ratio']:g} [{r['least']:g}, {r['greatest']:g}]" for r in lines],
     }
     if any("target" in r for r in lines):
         columns["target"] = [f"{r['target']}: {'met' if r['met'] else 'missed'}" if "target" in r else "" for r in lines]
     shown = pd.DataFrame(columns, index=pd.Index([html.escape(r["what"]) for r in lines], name="time of"))
     note = f"Median of repeated runs, least and greatest, on {found['machine']}, torch {found['torch']}."
-    display(HTML(render.styled(shown, "Speed") + f"<p class='lbgap-note'>{html.escape(note)}</p>"))
+    display(HTML(render.styled(shown, "Speed", classes="speed") + f"<p class='lbgap-note'>{html.escape(note)}</p>"))
+
+
+def _duration(milliseconds: float) -> str:
+    """A time in three digits; the space does not break."""
+    return f"{milliseconds / 1000:.3g}\u00a0s" if milliseconds >= 1000 else f"{milliseconds:.3g}\u00a0ms"
 
 
 def export(folder: Path) -> None:

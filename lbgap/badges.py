@@ -4,10 +4,12 @@ import html
 from collections.abc import Iterable
 
 import numpy as np
+import pandas as pd
 
 from lbgap.papers.paper import Case, Scope
-from lbgap.render import interval, scroll
+from lbgap.render import details, interval, styled, to_records
 from lbgap.stats import Estimate, Finding, Ratio, Rule, Trend, Verdict, combine
+from lbgap.trace import anchor
 from lbgap.verdicts import Judged, against_published, bounds
 
 HERE = {"replicated": "holds here", "contradicted": "does not hold here"}
@@ -116,43 +118,70 @@ def published(case: Case, finding: Finding) -> str:
 
 # ---------------------------------------------------------------- tables
 
+CELLS = {"claim": "text", "rule": "text", "why": "text", "verdict": "badges", "effect [95%]": "effect"}
 
-def verdict_table(judged: list[tuple[str, Judged]], paper_column: bool = False) -> str:
-    """A line a claim: text, badges, the central effect, the published one, n and profile."""
+
+def _table(lines: list[dict[str, str]], named_by: list[str], label: str) -> str:
+    """Lines of HTML under their columns' names, in a frame of its own; ``named_by`` are the columns that name a line."""
+    frame = pd.DataFrame(lines).set_index(named_by)
+    return styled(frame, label, classes="claims", columns={c: CELLS[c] for c in frame.columns if c in CELLS})
+
+
+def _beneath(text: str, *notes: str) -> str:
+    """A text, and under it what is smaller."""
+    return text + "".join(f"<br><small>{html.escape(note)}</small>" for note in notes if note)
+
+
+def verdict_table(judged: list[tuple[str, Judged]], label: str = "Verdicts", elsewhere: bool = False) -> str:
+    """A line a claim: text, badges, the central effect, the published one, n and profile.
+
+    Args:
+        judged: each with its paper.
+        elsewhere: the table is on another page than the papers' own; each line then names its paper.
+    """
     lines = []
     for paper, j in judged:
         case, finding = j.central or (None, None)
         n = finding.estimate.n if finding else 0
-        why = "".join(f"<br><small>{html.escape(text)}</small>" for text in (j.reason, j.claim.note if n else "") if text)
-        where = f"<br><small>{html.escape(case.label)}</small>" if case else ""
+        shown = central(j)
+        if case in j.claim.cases:  # its seeds are in the fold beneath
+            shown = to_records(shown, anchor(paper, j.claim.id, case.label), f"{paper}.html" if elsewhere else "")
         lines.append(
-            f"<tr>{f'<td>{html.escape(paper)}</td>' if paper_column else ''}<th>{j.claim.id}</th>"
-            f"<td class='text'>{html.escape(j.claim.text)}{why}</td><td class='badges'>{badges(j)}</td>"
-            f"<td class='effect'>{central(j)}{where}</td><td>{published(case, finding) if case else '–'}</td>"
-            f"<td>{n}{f'<br><small>{j.profile}</small>' if n else ''}</td></tr>"
+            ({"paper": html.escape(paper)} if elsewhere else {})
+            | {
+                "id": j.claim.id,
+                "claim": _beneath(html.escape(j.claim.text), j.reason, j.claim.note if n else ""),
+                "verdict": badges(j),
+                "effect [95%]": _beneath(shown, case.label if case else ""),
+                "published: inside it?": published(case, finding) if case else "–",
+                "n": _beneath(str(n), j.profile if n else ""),
+            }
         )
-    head = _head(*(["paper"] if paper_column else []), "", "claim", "verdict", "effect [95%]", "published: inside it?", "n")
-    return f"<table class='lbgap-table claims'>{head}<tbody>{''.join(lines)}</tbody></table>"
+    return _table(lines, ["paper", "id"] if elsewhere else ["id"], label)
 
 
-def settings_table(judged: list[Judged], verdicts: bool = True) -> str:
-    """A line a case of a claim, with its rule."""
+def settings_table(judged: list[Judged], paper: str = "", verdicts: bool = True, label: str = "Settings") -> str:
+    """A line a case of a claim, with its rule.
 
-    def line(j: Judged, s: Case, f: Finding) -> str:
-        where = f"<br><small>{html.escape(s.where)}</small>" if s.where else ""
-        why = f"<br><small>{html.escape(f.reason)}</small>" if f.reason else ""
-        verdict = f"<td>{badge(f.verdict, s.scope)}<br><small>{SCOPE_WORDS[s.scope]}</small></td>" if verdicts else ""
-        numbers = f"<td class='effect'>{effect(s.rule, f.estimate)}</td><td>{_unpaired(s.rule, f, verdicts)}</td>"
-        reported = f"<td>{published(s, f)}</td>" if verdicts else ""
+    Args:
+        paper: whose page this is; each effect then leads to its place in the fold beneath.
+        verdicts: false for a demonstration, which gives none.
+    """
+
+    def line(j: Judged, s: Case, f: Finding) -> dict[str, str]:
+        shown = effect(s.rule, f.estimate)
+        if paper and f.estimate and s in j.claim.cases:
+            shown = to_records(shown, anchor(paper, j.claim.id, s.label))
+        judgement = {"verdict": _beneath(badge(f.verdict, s.scope), SCOPE_WORDS[s.scope])}
         return (
-            f"<tr><th>{j.claim.id}</th><td class='text'>{html.escape(s.label)}{where}{why}</td>"
-            f"<td>{html.escape(str(s.rule))}</td>{verdict}{numbers}{reported}<td>{f.estimate.n if f.estimate else 0}</td></tr>"
+            {"id": j.claim.id, "setting": _beneath(html.escape(s.label), s.where, f.reason), "rule": html.escape(str(s.rule))}
+            | (judgement if verdicts else {})
+            | {"effect [95%]": shown, "unpaired": _unpaired(s.rule, f, verdicts)}
+            | ({"published: inside it?": published(s, f)} if verdicts else {})
+            | {"n": str(f.estimate.n if f.estimate else 0)}
         )
 
-    body = "".join(line(j, s, f) for j in judged for s, f in j.findings + j.elsewhere)
-    columns = ["", "setting", "rule", "verdict", "effect [95%]", "unpaired", "published: inside it?", "n"]
-    head = _head(*(c for c in columns if verdicts or c not in ("verdict", "published: inside it?")))
-    return f"<table class='lbgap-table claims'>{head}<tbody>{body}</tbody></table>"
+    return _table([line(j, s, f) for j in judged for s, f in j.findings + j.elsewhere], ["id", "setting"], label)
 
 
 def _unpaired(rule: Rule, f: Finding, verdicts: bool) -> str:
@@ -162,11 +191,14 @@ def _unpaired(rule: Rule, f: Finding, verdicts: bool) -> str:
     shown = effect(rule, f.unpaired)
     other = rule.verdict(f.unpaired)
     differs = verdicts and f.verdict not in (other, "not run", "not asked")
-    return shown[shown.index("[") :] + (f"<br><small>by it: {HERE.get(other, other)}</small>" if differs else "")
+    return _beneath(shown[shown.index("[") :], f"by it: {HERE.get(other, other)}" if differs else "")
 
 
-def settings_details(judged: list[Judged]) -> str:
-    """:func:`settings_table`, folded away, with how far the seeds pair what is compared."""
+def settings_details(judged: list[Judged], paper: str) -> str:
+    """:func:`settings_table`, folded away, with how far the seeds pair what is compared; nothing where nothing was judged."""
+    judged = [j for j in judged if j.findings]
+    if not judged:
+        return ""
     correlations = [f.correlation for j in judged for s, f in j.findings if f.correlation is not None and not s.reading]
     pairing = ""
     if correlations:
@@ -174,29 +206,20 @@ def settings_details(judged: list[Judged]) -> str:
             "<p class='lbgap-note'>Unpaired: Welch's interval, which does not use which seed is which. Over the "
             f"{len(correlations)} comparisons the two sides' mean correlation over seeds is {np.mean(correlations):.2f}.</p>"
         )
-    table = scroll(settings_table([j for j in judged if j.findings]))
-    return _details("Every setting of every rule", table + pairing)
+    return details("Every setting of every rule", settings_table(judged, paper) + pairing)
 
 
 def history_details(rows: list[dict]) -> str:
     """The history of the rules (:func:`lbgap.verdicts.history`), folded away."""
-    lines = []
-    for row in rows:
-        rules = "<br>".join(html.escape(rule) for rule in row["rules"])
-        begun = f"<br><small>begun {row['begun']:%Y-%m-%d %H:%M}</small>" if row["begun"] else ""
-        lines.append(
-            f"<tr><th>{row['id']}</th><td>{row['date']:%Y-%m-%d %H:%M}</td><td class='text'>{rules}</td>"
-            f"<td class='effect'>{row['when']}{begun}</td>"
-            f"<td class='text'>{html.escape(row['why'])}</td><td>{html.escape(row['moved'])}</td></tr>"
-        )
-    head = _head("", "fixed or changed", "rule", "against its records", "why", "moved a verdict?")
-    table = f"<table class='lbgap-table claims'>{head}<tbody>{''.join(lines)}</tbody></table>"
-    return _details("When each rule was fixed or changed", scroll(table))
-
-
-def _head(*columns: str) -> str:
-    return f"<thead><tr>{''.join(f'<th>{c}</th>' for c in columns)}</tr></thead>"
-
-
-def _details(summary: str, content: str) -> str:
-    return f"<details class='lbgap-details'><summary>{summary}</summary>{content}</details>"
+    lines = [
+        {
+            "id": row["id"],
+            "fixed or changed": f"{row['date']:%Y-%m-%d %H:%M}",
+            "rule": "<br>".join(html.escape(rule) for rule in row["rules"]),
+            "against its records": _beneath(row["when"], f"begun {row['begun']:%Y-%m-%d %H:%M}" if row["begun"] else ""),
+            "why": html.escape(row["why"]),
+            "moved a verdict?": html.escape(row["moved"]),
+        }
+        for row in rows
+    ]
+    return details("When each rule was fixed or changed", _table(lines, ["id", "fixed or changed"], "History of the rules"))

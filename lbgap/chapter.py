@@ -111,8 +111,9 @@ class Chapter:
         display(HTML(self._verdict_tables(asked)))
 
     def _verdict_tables(self, judged: list[Judged]) -> str:
-        table = render.scroll(badges.verdict_table([(self.paper.name, j) for j in judged]), "Verdicts")
-        return table + badges.settings_details(judged) + render.claims_fold(self.paper.name, judged, self.store)
+        table = badges.verdict_table([(self.paper.name, j) for j in judged])
+        folds = badges.settings_details(judged, self.paper.name) + render.claims_fold(self.paper.name, judged, self.store)
+        return table + folds
 
     def box(self) -> None:
         """Verdicts counted, n, compute: the numbers of the summary box."""
@@ -134,7 +135,7 @@ class Chapter:
         table, frame = report.committed_table(self.paper.name, name, self.store)
         if name not in self._tables:
             self._tables.append(name)
-        shown = render.table(table, frame, self.paper.name, self._tables.index(name) + 1) + render.settings_line(frame)
+        shown = render.table(table, frame, self.paper.name, self._tables.index(name) + 1)
         display(HTML(shown + self._not_run(name, frame) + self._fold(name)))
 
     def figure(self, name: str) -> None:
@@ -154,11 +155,13 @@ class Chapter:
         found = trace.of(self.paper.name, name, self.store)
         if found.lines.empty:
             return ""
-        ends = ""
+        above = ""
         if "x" in found.places:
             figure, data, _ = report.committed_figure(self.paper.name, name, self.store)
-            ends = render.figure_numbers(report.with_tick_names(figure, trace.summary(figure, data)))
-        return render.fold(found, ends)
+            above = render.figure_numbers(report.with_tick_names(figure, trace.summary(figure, data)))
+        elif "row" in found.places:
+            above = render.settings_line(report.committed_table(self.paper.name, name, self.store)[1])
+        return render.fold(found, above)
 
     def prose(self, template: str) -> None:
         """Markdown with numbers from records, named as :class:`lbgap.prose.Numbers` says.
@@ -210,8 +213,7 @@ class Chapter:
         if judged:
             what = "a demonstration, not a verdict" if self.demonstration else f"profile {self.profile}"
             title = f"<p class='lbgap-title'>What the claims' rules see (live; {what})</p>"
-            table = render.scroll(badges.settings_table(judged, verdicts=not self.demonstration), "Rules, live")
-            display(HTML(title + table))
+            display(HTML(title + badges.settings_table(judged, verdicts=not self.demonstration, label="Rules, live")))
 
     def live_figure(self, name: str) -> None:
         """A figure of the chosen profile, from what :meth:`live` ran."""

@@ -3,7 +3,7 @@
 import html
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -19,21 +19,30 @@ _Styler = Styler.from_custom_template(str(Path(__file__).parent / "templates"), 
 
 
 def styled(
-    frame: pd.DataFrame, label: str, caption: str = "", classes: str = "", id: str = "", kinds: Iterable[str] = ()
+    frame: pd.DataFrame,
+    label: str,
+    caption: str = "",
+    classes: str = "",
+    id: str = "",
+    rows: Iterable[str] = (),
+    columns: Mapping[str, str] | None = None,
 ) -> str:
     """A frame of HTML strings as a table in a frame that a keyboard can scroll.
 
     Args:
         frame: the names of its index levels head the columns of row labels; an index without a name is not shown.
         label: what a screen reader says of the frame.
-        kinds: for each row, a class of its cells.
+        rows: for each row, a class of its cells.
+        columns: for a column, a class of its cells.
     """
     names = ["lbgap-table", *classes.split(), *(["many"] if len(frame.columns) > 5 else [])]
     style = _Styler(frame).set_table_attributes(f"class='{' '.join(names)}'")
     if caption:
         style = style.set_caption(caption)
-    if kinds := list(kinds):
-        style = style.set_td_classes(pd.DataFrame({c: kinds for c in frame.columns}, index=frame.index))
+    if rows := list(rows):
+        style = style.set_td_classes(pd.DataFrame({c: rows for c in frame.columns}, index=frame.index))
+    if columns:
+        style = style.set_td_classes(pd.DataFrame([columns] * len(frame)).set_axis(frame.index))
     if frame.index.names == [None]:
         style = style.hide(axis="index")
     return scroll(style.to_html(exclude_styles=True), label, id)
@@ -117,7 +126,7 @@ def table(of: Table, frame: pd.DataFrame, paper: str = "", place: int | None = N
     number_ = "" if place is None else f"<strong>Table {place}.</strong> "
     title = f"{of.title} ({of.unit}{'' if of.number is None else f'; Table {of.number} of the paper'})"
     id = trace.anchor(paper, of.name) if paper else ""
-    return styled(shown, of.title, number_ + html.escape(title), id=id, kinds=[kind for kind, *_ in lines])
+    return styled(shown, of.title, number_ + html.escape(title), id=id, rows=[kind for kind, *_ in lines])
 
 
 def _quiet_deviation(value: str) -> str:
@@ -151,10 +160,10 @@ def _span(n: pd.Series) -> str:
 MANY = 4  # keys that a seed's value shows; of more, their number, folded
 
 
-def fold(found: trace.Trace, ends: str = "") -> str:
+def fold(found: trace.Trace, above: str = "") -> str:
     """Under a table or figure: every seed's value, its records, the command that computes them again, the downloads.
 
-    ``ends`` is a further table above them.
+    ``above`` comes before the seeds: what produced them, or where each line of a figure begins and ends.
     """
     files = f"downloads/{found.paper}-{found.name}"
     note = (
@@ -162,7 +171,7 @@ def fold(found: trace.Trace, ends: str = "") -> str:
         f"<code>{html.escape(found.command())}</code>. Download: <a href='{files}.csv' download>the summary</a>, "
         f"<a href='{files}-seeds.csv' download>a line a seed</a> (CSV)."
     )
-    return details("Every seed and its record", f"<p class='lbgap-note'>{note}</p>{ends}{seeds_table(found)}")
+    return details("Every seed and its record", f"<p class='lbgap-note'>{note}</p>{above}{seeds_table(found)}")
 
 
 def claims_fold(paper: str, judged: Iterable[Judged], store: Store) -> str:

@@ -107,7 +107,7 @@ def central(judged: Judged) -> str:
 def published(case: Case, finding: Finding) -> str:
     """The effect that the paper reports, and whether our interval holds it."""
     if case.published is None:
-        return "–"
+        return ""
     low, high = bounds(case.published)
     ratio = isinstance(case.rule, Ratio)
     text = f"{'× ' if ratio else ''}{low:{'' if ratio else '+'},.3g}" + (f" to {high:,.3g}" if high != low else "")
@@ -124,7 +124,8 @@ CELLS = {"claim": "text", "rule": "text", "why": "text", "verdict": "badges", "e
 def _table(lines: list[dict[str, str]], named_by: list[str], label: str) -> str:
     """Lines of HTML under their columns' names, in a frame of its own; ``named_by`` are the columns that name a line."""
     frame = pd.DataFrame(lines).set_index(named_by)
-    return styled(frame, label, classes="claims", columns={c: CELLS[c] for c in frame.columns if c in CELLS})
+    of = {c: CELLS[c] for c in frame.columns if c in CELLS}
+    return styled(frame, label, classes="claims", columns=of, sparse=False)
 
 
 def _beneath(text: str, *notes: str) -> str:
@@ -153,7 +154,7 @@ def verdict_table(judged: list[tuple[str, Judged]], label: str = "Verdicts", els
                 "claim": _beneath(html.escape(j.claim.text), j.reason, j.claim.note if n else ""),
                 "verdict": badges(j),
                 "effect [95%]": _beneath(shown, case.label if case else ""),
-                "published: inside it?": published(case, finding) if case else "–",
+                "published: inside it?": published(case, finding) if case else "",
                 "n": _beneath(str(n), j.profile if n else ""),
             }
         )
@@ -187,7 +188,7 @@ def settings_table(judged: list[Judged], paper: str = "", verdicts: bool = True,
 def _unpaired(rule: Rule, f: Finding, verdicts: bool) -> str:
     """Welch's interval, and the verdict that it would give where that is another one."""
     if f.unpaired is None:
-        return "–"
+        return ""
     shown = effect(rule, f.unpaired)
     other = rule.verdict(f.unpaired)
     differs = verdicts and f.verdict not in (other, "not run", "not asked")

@@ -26,6 +26,7 @@ def styled(
     id: str = "",
     rows: Iterable[str] = (),
     columns: Mapping[str, str] | None = None,
+    sparse: bool = True,
 ) -> str:
     """A frame of HTML strings as a table in a frame that a keyboard can scroll.
 
@@ -34,6 +35,7 @@ def styled(
         label: what a screen reader says of the frame.
         rows: for each row, a class of its cells.
         columns: for a column, a class of its cells.
+        sparse: whether lines that follow each other share the label that they have in common.
     """
     names = ["lbgap-table", *classes.split(), *(["many"] if len(frame.columns) > 5 else [])]
     style = _Styler(frame).set_table_attributes(f"class='{' '.join(names)}'")
@@ -45,7 +47,7 @@ def styled(
         style = style.set_td_classes(pd.DataFrame([columns] * len(frame)).set_axis(frame.index))
     if frame.index.names == [None]:
         style = style.hide(axis="index")
-    return scroll(style.to_html(exclude_styles=True), label, id)
+    return scroll(style.to_html(exclude_styles=True, sparse_index=sparse), label, id)
 
 
 def scroll(table: str, label: str = "Table", id: str = "") -> str:

@@ -24,13 +24,15 @@ def fill(
     sam: SamSpec | None = None,
     workers: Workers | None = None,
     before_slice: Callable[[int], None] | None = None,
+    normalised_by: str = "batch",
 ) -> tuple[Tensor, Tensor]:
     """Put the gradient of a batch into ``.grad``; returns the mean loss and the summed score at the weights as they are.
 
     With ``slice_size`` n the batch is cut into slices of n (the last one smaller), as so many workers would each compute
     one: the gradients, each weighted by its share of the batch, are added in the order of the slices; batch norm takes its
     statistics of each slice, and its running averages those of the first, the only ones that
-    DistributedDataParallel keeps. With ``sam`` each slice's gradient is that at its own w + e(w).
+    DistributedDataParallel keeps. With ``sam`` each slice's gradient is that at its own w + e(w). ``normalised_by`` "slice"
+    leaves the weights out: the slices' means are added, where the batch's is meant (Goyal et al. 2017, section 3, remark 3).
 
     ``workers`` compute the slices in turn, one each, and end with the sum that one process would have made. ``before_slice``
     is called with a slice's number before it is computed: what is random in it must not depend on which process computes it.
@@ -47,7 +49,8 @@ def fill(
         if before_slice:
             before_slice(i)
         share = len(targets) / len(y)
-        loss, score = _slice(model, parameters, forward, part, targets, share, sam, keep=i > 0)
+        weight = 1.0 if normalised_by == "slice" else share
+        loss, score = _slice(model, parameters, forward, part, targets, weight, sam, keep=i > 0)
         found.append((loss * share, score))
 
     if workers is None:
@@ -91,15 +94,15 @@ def _slice(
     forward: Forward,
     x: Tensor,
     y: Tensor,
-    share: float,
+    weight: float,
     sam: SamSpec | None,
     keep: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Add one slice's gradient, times its share of the batch; ``keep``: batch norm's running averages stay."""
+    """Add one slice's gradient, times its ``weight``; ``keep``: batch norm's running averages stay."""
     if sam is None:
         with averages_kept(model, keep):
             loss, score = forward(x, y)
-        (loss if share == 1.0 else loss * share).backward()
+        (loss if weight == 1.0 else loss * weight).backward()
         return loss.detach(), score
     settled = {"rho": sam.rho, "norm": sam.norm, "adaptive": sam.adaptive}
     at_w, gradients = None, None
@@ -114,7 +117,7 @@ def _slice(
     with ascended(parameters, gradients=gradients, **settled), _mode(model, sam.inference_mode == "both"):
         with averages_kept(model, keep or sam.averages == "first"):
             loss, _ = forward(x, y)
-        (loss if share == 1.0 else loss * share).backward()
+        (loss if weight == 1.0 else loss * weight).backward()
     return at_w
 
 

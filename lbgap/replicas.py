@@ -19,6 +19,7 @@ from lbgap import ghost, models, schedule, train
 from lbgap.data import Data
 from lbgap.evaluate import averages_kept, loss_and_metric
 from lbgap.models.hoffer import Standardize
+from lbgap.optimizers import without_decay
 from lbgap.sam import ascended
 from lbgap.sources import lookup
 from lbgap.spec import OptimizerSpec, Train
@@ -34,10 +35,13 @@ FREE_WITHIN = {"optimizer": {"learning_rate", "weight_decay", "momentum"}, "sam"
 def kind(spec: Train) -> str | None:
     """What runs that can train together have in common, as a text, if their network can be stacked; None for one that cannot.
 
-    Alone train warm starts, what is augmented, robust, sliced, proximal, in bfloat16 or in SAM's inference mode, and texts.
+    Alone train warm starts, what is augmented, robust, sliced, proximal, in bfloat16 or in SAM's inference mode, texts, and
+    what scales the loss or has another momentum buffer.
     """
     plain = spec.start is None and spec.precision == "float32" and spec.data.augment == "none" and not spec.data.is_text
     if not plain or spec.robust or spec.slice_size or spec.optimizer.inner_steps > 1:
+        return None
+    if spec.optimizer.loss_scale != 1.0 or spec.optimizer.momentum_buffer != "gradients":
         return None
     if spec.sam and spec.sam.inference_mode != "none":
         return None
@@ -307,7 +311,7 @@ class Replicas:
         # one row a replica
         self.weights = [p.detach().view(len(specs), -1) for p in self.parameters]
         self.origin = [w.clone() for w in self.weights]
-        exempt = train.without_decay(specs[0].optimizer, self.stack)
+        exempt = without_decay(specs[0].optimizer, self.stack)
         self.optimizer = Optimizer([spec.optimizer for spec in specs], self.weights, [p not in exempt for p in self.parameters])
         self.orders = [train.data_order(spec) for spec in specs]
         self.recorders = [train.Recorder(spec, named) for spec in specs]

@@ -68,6 +68,10 @@ class OptimizerSpec(Frozen):
     ``proximal``/2 ||x - x_k||^2 with ``inner_steps`` optimizer steps from x_k. ``clip_norm`` > 0 scales a longer gradient
     down to that global norm. ``fresh_each_epoch`` throws the optimizer's state away at the end of each epoch, as the code
     of Hoffer et al. 2017 does.
+
+    Two values are there for what they cost (Goyal et al. 2017, section 3, remarks 1 and 2): ``loss_scale`` multiplies the loss
+    in place of the rate, so that weight decay keeps its size; ``momentum_buffer`` "steps" has v = m v + eta g, w = w - v in
+    place of u = m u + g, w = w - eta u, and "corrected steps" multiplies v by eta_new / eta_old when the rate changes.
     """
 
     name: Literal["adam", "adamw", "sgd"]
@@ -80,6 +84,8 @@ class OptimizerSpec(Frozen):
     fresh_each_epoch: bool = False
     nesterov: bool = False
     decay_exempt: Literal["none", "norms", "norms and biases"] = "none"
+    loss_scale: Positive = 1.0
+    momentum_buffer: Literal["gradients", "steps", "corrected steps"] = "gradients"
 
     @model_validator(mode="after")
     def _every_field_does_something(self):
@@ -87,6 +93,10 @@ class OptimizerSpec(Frozen):
             raise ValueError(f"momentum is {self.momentum}; {self.name} has its own, and accepts 0")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov is True; accepted is sgd with a momentum above 0")
+        if self.momentum_buffer != "gradients" and not self.momentum:
+            raise ValueError(f"momentum_buffer is '{self.momentum_buffer}'; accepted is sgd with a momentum above 0")
+        if self.loss_scale != 1.0 and self.name != "sgd":
+            raise ValueError(f"loss_scale is {self.loss_scale:g}; {self.name} divides it out again, and accepts 1")
         if self.proximal and self.inner_steps == 1:
             raise ValueError(
                 f"inner_steps is 1; with proximal {self.proximal:g} accepted is 2 or more, since the first step starts at x_k"
@@ -147,6 +157,9 @@ class Train(Frozen):
     weights, with a fresh optimizer. ``phases`` is the regime after the first phase, which is the optimizer's own; ``warmup``
     and ``annealing`` multiply what it says (:mod:`lbgap.schedule`). ``slice_size`` n has the gradient accumulated over slices
     of n examples, each with batch-norm statistics of its own, as that many workers would; ``sam`` takes it at a worse point.
+    Two mistakes of such workers can be made on purpose (Goyal et al. 2017, section 3, remarks 3 and 4): ``normalised_by``
+    "slice" adds the means of the slices, where the mean over the batch is meant; with ``shuffling`` "each slice" every worker
+    shuffles the whole set on its own, where one shuffle is divided among them.
     ``ghost_batch_size`` turns every batch norm into ghost batch norm. ``curve_reading`` is how batch norm is read for the
     recorded test curve; ``layers`` records the distance from the start for each parameter tensor too. ``robust`` changes the
     loss that is minimised, and recorded along training; accuracies are those of the inputs as they are.
@@ -174,6 +187,8 @@ class Train(Frozen):
     annealing: Literal["none", "cosine"] = "none"
     slice_size: Count | None = None
     sam: SamSpec | None = None
+    normalised_by: Literal["batch", "slice"] = "batch"
+    shuffling: Literal["once", "each slice"] = "once"
     semantics: int = 0
 
     def __init__(self, **values):
@@ -191,6 +206,10 @@ class Train(Frozen):
             beside = "ghost_batch_size" if self.ghost_batch_size else "robust" if self.robust else None
             wanted = f"none beside {beside}" if beside else f"1 to the batch's {self.batch_size}"
             raise ValueError(f"slice_size is {self.slice_size}; accepted is {wanted}")
+        for field, plain in (("normalised_by", "batch"), ("shuffling", "once")):
+            value, one = getattr(self, field), self.slice_size in (None, self.batch_size)
+            if value != plain and one:
+                raise ValueError(f"{field} is '{value}'; without a slice_size below the batch's accepted is '{plain}'")
         if self.data.is_text and (self.slice_size or self.sam or self.optimizer.inner_steps > 1):
             field = "slice_size" if self.slice_size else "sam" if self.sam else "inner_steps"
             raise ValueError(f"{field} is {getattr(self, field, self.optimizer.inner_steps)}; on a text accepted is none")
@@ -252,6 +271,18 @@ class Train(Frozen):
     def parents(self) -> tuple["Weights", ...]:
         """The weights this run needs before it can begin."""
         return (self.start,) if self.start else ()
+
+    @property
+    def mistakes(self) -> tuple[str, ...]:
+        """What this run does wrong on purpose, in a reader's words (Goyal et al. 2017, section 3)."""
+        of, workers = self.optimizer, math.ceil(self.batch_size / (self.slice_size or self.batch_size))
+        said = {
+            f"the loss times {of.loss_scale:g} in place of the rate": of.loss_scale != 1.0,
+            "momentum of steps, not corrected when the rate changes": of.momentum_buffer == "steps",
+            f"each of {workers} workers divides its gradient by its own {self.slice_size}": self.normalised_by == "slice",
+            f"each of {workers} workers shuffles on its own": self.shuffling == "each slice",
+        }
+        return tuple(words for words, made in said.items() if made)
 
     def at(self, epoch: int | None = None) -> "Weights":
         """This run's weights after ``epoch`` epochs (None: at the end; 0: at the start)."""

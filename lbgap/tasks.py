@@ -42,10 +42,21 @@ class Task:
         """The network's outputs on a batch, and what the next batch of the pass goes on from (None: nothing)."""
         return model(x), None
 
-    def epoch(self, split: Split, batch_size: int, generator: torch.Generator) -> list:
-        """One pass over a split in batches of a fresh permutation, the last one smaller where the batch does not divide n."""
+    def epoch(self, split: Split, batch_size: int, generator: torch.Generator, shuffled_each: int | None = None) -> list:
+        """One pass over a split in batches of a fresh permutation, the last one smaller where the batch does not divide n.
+
+        With ``shuffled_each`` n the batches are as large, but each of their slices of n examples comes from a permutation of
+        its own place, as if every worker shuffled on its own: some examples are met several times, others not at all.
+        """
         device = split.y.device
-        return list(torch.randperm(len(split), generator=generator).to(device).split(batch_size))
+        if shuffled_each is None:
+            return list(torch.randperm(len(split), generator=generator).to(device).split(batch_size))
+        batches = [batch.split(shuffled_each) for batch in torch.arange(len(split)).split(batch_size)]
+        own = []
+        for place in range(len(batches[0])):
+            sizes = [len(slices[place]) for slices in batches if place < len(slices)]
+            own.append(torch.randperm(len(split), generator=generator)[: sum(sizes)].split(sizes))
+        return [torch.cat([own[i][b] for i in range(len(slices))]).to(device) for b, slices in enumerate(batches)]
 
     def batch(self, split: Split, item: Any, batch_size: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets of one item of :meth:`epoch`."""
@@ -76,7 +87,7 @@ class TextTask(Task):
         outputs, carry = model(x, carry)
         return outputs, _detached(carry)
 
-    def epoch(self, split: Split, batch_size: int, generator: torch.Generator) -> list:
+    def epoch(self, split: Split, batch_size: int, generator: torch.Generator, shuffled_each: int | None = None) -> list:
         """The first token of each segment; a text has one order."""
         return list(range(0, len(split) // batch_size - 1, self.segment))
 

@@ -13,8 +13,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lbgap import augment, ghost, gradient, models, robust, schedule, workers
 from lbgap.data import Data, load
 from lbgap.evaluate import CHUNK, loss_and_metric
+from lbgap.optimizers import optimizer
 from lbgap.sources import lookup
-from lbgap.spec import OptimizerSpec, Train
+from lbgap.spec import Train
 from lbgap.tasks import task_of
 
 # Updates at which the batch loss is recorded, so that a run can be checked by repeating its beginning.
@@ -114,35 +115,6 @@ def initial_model(spec: Train, data: Data) -> nn.Module:
 def data_order(spec: Train) -> torch.Generator:
     """The generator of a run's permutations, as it begins."""
     return torch.Generator().manual_seed(_stream(spec.seed, "order") if spec.data_seed is None else spec.data_seed)
-
-
-def optimizer(spec: OptimizerSpec, model: nn.Module) -> torch.optim.Optimizer:
-    """The torch optimizer of a spec on a network's trainable parameters; those without weight decay are its second group."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    exempt = without_decay(spec, model)
-    groups: list = parameters
-    if exempt:
-        groups = [
-            {"params": [p for p in parameters if p not in exempt]},
-            {"params": [p for p in parameters if p in exempt], "weight_decay": 0.0, "exempt": True},
-        ]
-    common = {"lr": spec.learning_rate, "weight_decay": spec.weight_decay}
-    if spec.name == "sgd":
-        return torch.optim.SGD(groups, momentum=spec.momentum, nesterov=spec.nesterov, **common)
-    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[spec.name](groups, fused=True, **common)
-
-
-NORMALISATION = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
-
-
-def without_decay(spec: OptimizerSpec, model: nn.Module) -> set[Tensor]:
-    """The parameters of a network that a spec leaves out of weight decay."""
-    if spec.decay_exempt == "none":
-        return set()
-    exempt = {p for m in model.modules() if isinstance(m, NORMALISATION) for p in m.parameters(recurse=False)}
-    if spec.decay_exempt == "norms and biases":
-        exempt |= {p for name, p in model.named_parameters() if name.split(".")[-1].startswith("bias")}
-    return exempt
 
 
 class Recorder:
@@ -277,7 +249,8 @@ class Training:
         """The batches of this epoch; the generator is left as the epoch found it, for :meth:`state`."""
         generator = torch.Generator()
         generator.set_state(self.order.get_state())
-        items = self.task.epoch(self.data.train, self.spec.batch_size, generator)
+        each = self.spec.slice_size if self.spec.shuffling == "each slice" else None
+        items = self.task.epoch(self.data.train, self.spec.batch_size, generator, each)
         self.order_after = generator.get_state()
         return items
 
@@ -328,7 +301,10 @@ class Training:
                 self.spec.sam,
                 self.workers,
                 self._before_slice,
+                self.spec.normalised_by,
             )
+            if of.loss_scale != 1.0:
+                torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], of.loss_scale)
             if anchor:  # gradient of proximal/2 ||x - x_k||^2
                 for p, a in zip(self.parameters, anchor, strict=True):
                     p.grad.add_(p.detach() - a, alpha=of.proximal)

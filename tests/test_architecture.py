@@ -41,6 +41,7 @@ FLOORS = {
         "measurements",
         "tasks",
         "gradient",
+        "optimizers",
         "sam",
         "workers",
         "replicas",

@@ -235,6 +235,8 @@ def test_runs_that_differ_otherwise_are_of_another_kind(changes):
         {"slice_size": 8},
         {"sam": SamSpec(rho=0.05, inference_mode="ascent")},
         {"optimizer": sgd(proximal=0.1, inner_steps=2)},
+        {"optimizer": sgd(loss_scale=2.0)},
+        {"optimizer": sgd(momentum=0.9, momentum_buffer="steps")},
         {"start": digits_run(32, data=SMALL).at(1)},
         {"model": "keskar.C1", "options": {}},
         {"model": "hoffer.ResNet", "options": {}},

@@ -174,6 +174,28 @@ def test_constant_warmup_by_hand():
     assert rates(run) == [0.1, 0.1, 0.1, 0.8, 0.8]
 
 
+# Goyal et al. 2017 with two updates an epoch: 90 epochs, the rate 1.1 for a batch of 11 references, whose rate is 0.1.
+# Written out update by update: 5 epochs of warmup, then drops after epochs 30, 60 and 80.
+DROPS = [(epoch, {"learning_rate": rate}) for epoch, rate in ((30, 0.11), (60, 0.011), (80, 0.0011))]
+AFTER = [1.1] * 50 + [0.11] * 60 + [0.011] * 40 + [0.0011] * 20
+GRADUAL = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+
+
+@pytest.mark.parametrize("way", ["gradual", "constant", "none"])
+def test_goyals_three_warmups_over_ninety_epochs_by_hand(way):
+    target, drops = schedule.linear_scaling(0.1, 2816, 256), regime(DROPS, 2)
+    first, phases, warmup = {
+        "gradual": (target, (), Warmup(updates=10, start=0.1 / target)),
+        "constant": (*schedule.constant_warmup(target, 0.1, 10), None),
+        "none": (target, (), None),
+    }[way]
+    sgd = OptimizerSpec(name="sgd", learning_rate=first, momentum=0.9, nesterov=True)
+    run = digits_run(updates=180, optimizer=sgd, phases=(*phases, *drops), warmup=warmup)
+    expected = {"gradual": GRADUAL, "constant": [0.1] * 10, "none": [1.1] * 10}[way] + AFTER
+    assert len(expected) == run.updates == 180
+    assert rates(run) == pytest.approx(expected)
+
+
 def test_hold_then_halve_by_hand():
     """Smith et al. 2020, as recalled: half of the budget, then halved every twentieth of it."""
     run = digits_run(
@@ -240,3 +262,22 @@ def test_scales_and_shifts_of_batch_norm_are_exempt_and_nothing_else():
         assert {named[id(p)] for p in decayed["params"]} == set(named.values()) - expected
         assert (decayed["weight_decay"], free["weight_decay"]) == (1e-4, 0.0)
     assert len(norms) == 10 and len(linear_biases) == 6
+
+
+def test_without_a_gradient_all_but_gamma_and_beta_of_batch_norm_decay():
+    """A residual network: each update takes rate times decay of every weight, and leaves batch norm's where they were."""
+    torch.manual_seed(3)
+    model = models.build("hoffer.ResNet", (3, 32, 32), 10, depth=8)
+    norms = {id(p) for m in model.modules() if isinstance(m, nn.BatchNorm2d) for p in (m.weight, m.bias)}
+    with torch.no_grad():
+        for p in model.parameters():
+            p.uniform_(1, 2)
+    before = [p.detach().clone() for p in model.parameters()]
+    sgd = train.optimizer(OptimizerSpec(name="sgd", learning_rate=0.5, weight_decay=0.1, decay_exempt="norms"), model)
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    sgd.step()
+    kept = [torch.equal(p, was) for p, was in zip(model.parameters(), before, strict=True)]
+    shrunk = [torch.allclose(p, 0.95 * was) for p, was in zip(model.parameters(), before, strict=True)]
+    assert kept == [id(p) in norms for p in model.parameters()] == [not s for s in shrunk]
+    assert len(norms) >= 14

@@ -46,6 +46,10 @@ CHANGES = {
     "optimizer.fresh_each_epoch": {"optimizer": OptimizerSpec(name="adam", learning_rate=1e-3, fresh_each_epoch=True)},
     "optimizer.nesterov": {"optimizer": OptimizerSpec(name="sgd", learning_rate=1e-3, momentum=0.9, nesterov=True)},
     "optimizer.decay_exempt": {"optimizer": OptimizerSpec(name="adam", learning_rate=1e-3, decay_exempt="norms")},
+    "optimizer.loss_scale": {"optimizer": OptimizerSpec(name="sgd", learning_rate=1e-3, loss_scale=2.0)},
+    "optimizer.momentum_buffer": {
+        "optimizer": OptimizerSpec(name="sgd", learning_rate=1e-3, momentum=0.9, momentum_buffer="steps")
+    },
     "batch_size": {"batch_size": 129},
     "updates": {"updates": 37},
     "seed": {"seed": 1},
@@ -73,6 +77,8 @@ CHANGES = {
     "warmup.start": {"warmup": Warmup(updates=12, start=0.0)},
     "annealing": {"annealing": "cosine"},
     "slice_size": {"slice_size": 64},
+    "normalised_by": {"slice_size": 64, "normalised_by": "slice"},
+    "shuffling": {"slice_size": 64, "shuffling": "each slice"},
     "sam": {"sam": SamSpec(rho=0.05)},
     "sam.rho": {"sam": SamSpec(rho=0.1)},
     "sam.norm": {"sam": SamSpec(rho=0.05, norm="inf")},
@@ -344,6 +350,7 @@ def test_weights_are_named_by_run_and_epoch():
 # ---------------------------------------------------------------- what is refused
 
 ADAM = {"name": "adam", "learning_rate": 1e-3}
+SGD = {"name": "sgd", "learning_rate": 1}
 REFUSED = [
     # builder, parameter, value, something that is accepted
     (lambda: DataSpec(name="digit"), "data", "'digit'", "digits, digits.inputs, mnist"),
@@ -399,9 +406,14 @@ REFUSED = [
     (lambda: digits_run(epochs=3).at(4), "epoch", "4", "0 to 3"),
     (lambda: Weights(run=digits_run(), epoch=-1), "epoch", "-1", "0"),
     (lambda: OptimizerSpec(**ADAM, momentum=0.9), "momentum", "0.9", "0"),
-    (lambda: OptimizerSpec(name="sgd", learning_rate=1, nesterov=True), "nesterov", "True", "momentum above 0"),
+    (lambda: OptimizerSpec(**SGD, nesterov=True), "nesterov", "True", "momentum above 0"),
     (lambda: OptimizerSpec(**ADAM, proximal=1e-3), "inner_steps", "1", "2 or more"),
     (lambda: OptimizerSpec(**ADAM, decay_exempt="all"), "decay_exempt", "'all'", "'norms'"),
+    (lambda: OptimizerSpec(**ADAM, loss_scale=2), "loss_scale", "2", "1"),
+    (lambda: OptimizerSpec(**SGD, loss_scale=0), "loss_scale", "0", "greater than 0"),
+    (lambda: OptimizerSpec(**SGD, momentum_buffer="steps"), "momentum_buffer", "'steps'", "momentum above 0"),
+    (lambda: digits_run(normalised_by="slice"), "normalised_by", "'slice'", "'batch'"),
+    (lambda: digits_run(slice_size=128, shuffling="each slice"), "shuffling", "'each slice'", "'once'"),
     (lambda: SamSpec(rho=-0.1), "rho", "-0.1", "0"),
     (lambda: SamSpec(rho=0.1, norm="1"), "norm", "'1'", "'2' or 'inf'"),
     (lambda: SamSpec(rho=0.1, ascents=0), "ascents", "0", "1"),

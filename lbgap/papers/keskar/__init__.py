@@ -13,7 +13,17 @@ Readings chosen, and fixed before any record was made:
   on sharpness, because on 6,000 images there is none.
 """
 
-from lbgap.papers.keskar import both_treated, data_size, equal_updates, figures, fresh_seeds, subspace_scale, tables, tuned
+from lbgap.papers.keskar import (
+    both_treated,
+    data_size,
+    equal_updates,
+    figures,
+    fresh_seeds,
+    own_order,
+    subspace_scale,
+    tables,
+    tuned,
+)
 from lbgap.papers.keskar.claims import claims_on
 from lbgap.papers.keskar.recipes import FACTS, PaperSettings, Recipes, along_recipes, recipes_of, treated_recipes
 from lbgap.papers.paper import Claim, Figure, Study, Table, claims
@@ -54,8 +64,9 @@ def _beyond(recipes: Recipes, along: Recipes) -> tuple[tuple[Table, ...], tuple[
     """What we ask beyond the paper, of the networks that are chosen."""
     shown, drawn, rules = [], [], []
     if "F1" in recipes:
-        shown += [both_treated.table(along["F1"]), equal_updates.table(along["F1"])]
+        shown += [both_treated.table(along["F1"]), equal_updates.table(along["F1"]), own_order.table(recipes["F1"])]
         rules += [*both_treated.rules(along["F1"]), *equal_updates.rules(along["F1"]), *fresh_seeds.rules(along["F1"])]
+        rules += own_order.rules(recipes["F1"])
     if "C1" in recipes:
         shown += [data_size.precision_table(recipes), data_size.table(), tuned.table()]
         drawn.append(data_size.figure())

@@ -118,15 +118,19 @@ def _committed_studies(paper: str, _: Path | None) -> tuple[Study, ...]:
 
 
 def figure_frame(figure: Figure, store: Store) -> pd.DataFrame:
-    """Long form, a line a point: panel, line, seed, x, y; seeds without a record are absent."""
-    lines = []
+    """Long form, a line a point: panel, line, seed, x, y; seeds without a record are absent.
+
+    Points that no record is behind, the published ones, are there in panels that have others.
+    """
+    lines, ours = [], set()
     for series in figure.series:
         for seed, jobs in enumerate(series.jobs):
             records = [store.get(job) for job in jobs]
             if all(records):
                 points = series.points(*(r.results for r in records))
                 lines += [(series.panel, line, seed, x, y) for line, x, y in points]
-    return pd.DataFrame(lines, columns=["panel", "line", "seed", "x", "y"])
+                ours |= {series.panel} if records and points else set()
+    return pd.DataFrame([line for line in lines if line[0] in ours], columns=["panel", "line", "seed", "x", "y"])
 
 
 def committed_figure(paper: str, name: str, store: Store) -> tuple[Figure, pd.DataFrame, str]:

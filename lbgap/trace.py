@@ -144,7 +144,7 @@ def _of_figure(paper: str, name: str, store: Store) -> Trace:
         for series in (s for f in study.figures if f.name == name for s in f.series):
             for seed, jobs in enumerate(series.jobs):
                 records = [store.get(job) for job in jobs]
-                if all(records) and filled.setdefault(series.panel, study.profile) == study.profile:
+                if records and all(records) and filled.setdefault(series.panel, study.profile) == study.profile:
                     keys = tuple(dict.fromkeys(r.key for r in records))
                     for line, x, y in series.points(*(r.results for r in records)):
                         at = ticks[series.panel][int(x)] if ticks.get(series.panel) else x

@@ -24,6 +24,7 @@ from lbgap.papers.paper import (
     best_on_the_others,
     difference,
     dig,
+    published,
 )
 from lbgap.records import Record, Store
 from lbgap.spec import Train
@@ -302,6 +303,16 @@ def test_a_figure_is_its_points_by_seed(store):
         ("left", "SB", 2, 1.0, 4.0),
         ("left", "SB", 2, 2.0, 3.0),
     ]
+
+
+def test_published_points_stand_beside_ours_alone(store):
+    drawn = toy("cpu").figures[0]
+    drawn = replace(drawn, series=(*drawn.series, published("left", (4.0, 0.5)), published("right", (4.0, 0.25))))
+    assert report.figure_frame(drawn, store).empty
+    put(store, SMALL, [90.0])
+    frame = report.figure_frame(drawn, store)
+    assert frame[frame["line"] == "published"][["panel", "x", "y"]].to_numpy().tolist() == [["left", 4.0, 0.5]]
+    assert set(frame["panel"]) == {"left"}
 
 
 def test_places_that_have_names_are_shown_by_them():

@@ -160,6 +160,11 @@ class Series:
         return [(line, float(x), float(y)) for line, x, y in (found if self.line is None else ((self.line, *p) for p in found))]
 
 
+def published(panel: str, *points: tuple[float, float]) -> Series:
+    """What the paper reports, as points of a panel that shows some of ours: no record is behind them."""
+    return Series(panel, "published", ((),), lambda: points)
+
+
 @dataclass(frozen=True)
 class Figure:
     """A figure's data; plots.py draws any of them, caption and alt text stand beside it in the chapter.

@@ -4,7 +4,7 @@ along training)."""
 import numpy as np
 
 from lbgap.papers.keskar.recipes import BATCHES, EPSILONS, FACTS, ROBUST, VARIANTS, Recipes, augment, conserve, robustly, vary
-from lbgap.papers.paper import Axis, Figure, Jobs, Quantity, Series, combined, difference, dig
+from lbgap.papers.paper import Axis, Figure, Jobs, Quantity, Series, combined, difference, dig, published
 from lbgap.papers.recipe import Recipe, point
 from lbgap.spec import Measure, Train
 
@@ -31,9 +31,8 @@ def gap_and_sharpness(recipes: Recipes, along: Recipes, treated: Recipes) -> Fig
         pairs |= {(varied, variant): (vary(along["F1"], variant),) * 2 for variant in VARIANTS}
     series = [_dots(axis.name, line, large, small) for (axis, line), (large, small) in pairs.items()]
     panels = tuple(dict.fromkeys(axis for axis, _ in pairs))
-    beside = next(iter(recipes.values())).runs("SB")[:1]  # shown where ours are
-    published = {plain: _published("table2", "table3"), remedied: _published("table6") + _published("table7")}
-    series += [Series(axis.name, "published", beside, lambda _, a=axis: published[a]) for axis in panels if axis in published]
+    reported = {plain: _published("table2", "table3"), remedied: _published("table6") + _published("table7")}
+    series += [published(axis.name, *reported[axis]) for axis in panels if axis in reported]
     return Figure("gap_and_sharpness", "Sharpness against the gap", panels, tuple(series), mark="point")
 
 

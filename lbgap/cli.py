@@ -168,9 +168,24 @@ def _complain(error: BaseException) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Run what has no record yet."""
+    """Run what has no record yet; several processes under torchrun train each run in slices together."""
+    from lbgap import jobs, papers
+    from lbgap.workers import group
+
+    with group() as crew:
+        if crew and not crew.first:
+            papers.papers()  # with the networks and data sets that they bring along
+            jobs.follow(crew)
+        else:
+            _run(given, crew.size if crew else 1)
+
+
+def _run(given: argparse.Namespace, crew: int) -> None:
     from lbgap import papers, sweep
 
+    for name, value, plain in (("workers", given.workers, 1), ("scheduler", given.scheduler, None)):
+        if crew > 1 and value != plain:
+            raise ValueError(f"{name} is {value}; under torchrun accepted is {plain}")
     of = papers.get(given.paper)
     if given.profile is None:
         raise ValueError(f"profile is not given; {given.paper} accepts {', '.join(of.profiles)}")
@@ -185,7 +200,8 @@ def run(given: argparse.Namespace) -> None:
         if given.dry_run:
             _print_plan(study, [t.job for t in sweep.plan(jobs, store, sweep.Cache())], len(jobs), given.workers)
             return
-        outcome = sweep.run(jobs, store, minutes=given.minutes, workers=given.workers, scheduler=given.scheduler)
+        workers = 0 if crew > 1 else given.workers
+        outcome = sweep.run(jobs, store, minutes=given.minutes, workers=workers, scheduler=given.scheduler)
         _say(f"{outcome.done} done, {outcome.left} left, {len(outcome.failed)} failed; records in {store.folder}")
     if outcome.failed:
         sys.exit(1)

@@ -13,6 +13,8 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from lbgap.workers import WorkersLost
+
 
 class Here(Executor):
     """Runs what is submitted at once, in this process."""
@@ -24,6 +26,8 @@ class Here(Executor):
         future: Future = Future()
         try:
             future.set_result(fn(*args, **kwargs))
+        except WorkersLost:  # of the group that this process is one of: nothing more can be run
+            raise
         except Exception as error:
             future.set_exception(error)
         return future

@@ -39,7 +39,7 @@ def fill(
     """
     for p in parameters:
         p.grad = None
-    if slice_size is None or slice_size >= len(y):
+    if slice_size is None:
         return _slice(model, parameters, forward, x, y, 1.0, sam, keep=False)
     slices = list(zip(x.split(slice_size), y.split(slice_size), strict=True))
     found: list[tuple[Tensor, Tensor]] = []
@@ -79,10 +79,13 @@ def _in_turn(
             compute(first + workers.rank)
         vector = flat([p.grad for p in parameters], parameters)
         numbers = torch.stack([n.double() for n in found[-1]]) if own else vector.new_zeros(2, dtype=torch.float64)
-        in_round = slices - first
-        for part in workers.gathered(vector)[:in_round]:
+        # one message a round: the numbers' bits travel as so many more of the gradient's
+        parts = workers.gathered(torch.cat([vector, numbers.view(vector.dtype)]))
+        for part in parts[: slices - first]:
+            part, bits = part.split([len(vector), len(part) - len(vector)])
             total = part if total is None else total + part
-        everywhere += [(loss.float(), score) for loss, score in workers.gathered(numbers)[:in_round]]
+            loss, score = bits.clone().view(torch.float64)
+            everywhere.append((loss.float(), score))
     for p, part in zip(parameters, total.split([p.numel() for p in parameters]), strict=True):
         p.grad = part.view_as(p).clone()
     return everywhere

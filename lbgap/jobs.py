@@ -24,6 +24,7 @@ from lbgap.measure.recorded import Solution
 from lbgap.records import Record, tidy
 from lbgap.spec import Job, Measure, Train, Weights
 from lbgap.tasks import task_of
+from lbgap.workers import Workers
 
 
 class WeightsMissing(FileNotFoundError):
@@ -183,6 +184,8 @@ def execute(
         results = _train(job, cache, device, keep, checkpoint)
         checksum, seconds = results.pop("checksum"), checkpoint.seconds()
         pieces = {"resumed": checkpoint.resumed} if checkpoint.resumed else {}
+        if crew := train.divided(job):
+            pieces["workers"] = crew.size
     else:
         data = train.load_data(job.run, device)
         states = [cache.get(w) for w in job.of]
@@ -246,6 +249,11 @@ def _train(job: Train, cache: Cache, device: str, keep: Collection[int], checkpo
         cache.put(job.at(epoch), state)
 
     return train.run(job, device, start, keep, put, losses_only=losses_only, pause=checkpoint)
+
+
+def follow(crew: Workers) -> None:
+    """What every worker but the first does: take part in its training runs, and leave records and weights to it."""
+    train.follow(crew, _prepared(None))
 
 
 def finished(job: Job | Group, cache: Cache) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lbgap import augment, ghost, gradient, models, robust, schedule, workers
+from lbgap import augment, ghost, gradient, models, robust, schedule
 from lbgap.data import Data, load
 from lbgap.evaluate import CHUNK, loss_and_metric
 from lbgap.optimizers import optimizer
 from lbgap.sources import lookup
 from lbgap.spec import Train
 from lbgap.tasks import task_of
+from lbgap.workers import Workers, WorkersLost, present
 
 # Updates at which the batch loss is recorded, so that a run can be checked by repeating its beginning.
 CHECKPOINTS = (1, 10, 50)
@@ -83,8 +85,12 @@ def run(
         means over the epoch's batches, test is read as ``spec.curve_reading`` says); ``final`` loss and metric on every
         split in both batch-norm readings; ``distance`` ||x_t - x_0|| at log-spaced updates, with ``spec.layers`` for each
         parameter tensor by name as well; ``parameters``.
+    A run in slices is divided among the workers that there are (:func:`divided`); the first calls this, the others
+    :func:`follow`, and it is the first that evaluates, hands out and returns.
+
     Raises:
         Stopped: ``pause`` put the run down.
+        WorkersLost: one of the workers failed, or is gone.
     """
     if (start is None) != (spec.start is None):
         raise ValueError(
@@ -97,7 +103,59 @@ def run(
         if start is not None:
             model.load_state_dict(start)
         training = Training(spec, model, data, device, losses_only or stop_after is not None)
-        return training.run(set(keep), on_weights, stop_after, pause)
+        if (crew := training.workers) is None:
+            return training.run(set(keep), on_weights, stop_after, pause)
+        if crew.first:
+            crew.told({"spec": spec, "start": start, "stop_after": stop_after})
+        try:
+            return training.run(set(keep), on_weights, stop_after, Shared(pause, crew))
+        except (Stopped, WorkersLost):
+            raise
+        except Exception as error:  # the others have no part in it, and would wait for ever
+            raise WorkersLost(f"run {spec.key} failed in one of {crew.size} workers: {error}") from error
+
+
+def follow(crew: Workers, device: str = "cpu") -> None:
+    """Take part in every run that the first worker begins, until it lets this one go. Nothing is evaluated or written here."""
+    while call := crew.told():
+        with suppress(Stopped):
+            run(**call, device=device, losses_only=True)
+
+
+def divided(spec: Train) -> Workers | None:
+    """The workers that a run is divided among, by its slices; None for one that the first worker does alone.
+
+    Alone is done what reads batch norm's running averages in training (SAM's inference mode): they are those of the first
+    slice, which the others do not see.
+    """
+    reads_averages = spec.sam is not None and spec.sam.inference_mode != "none"
+    return present() if spec.slice_size and spec.slice_size < spec.batch_size and not reads_averages else None
+
+
+class Shared:
+    """The first worker's :class:`Pause`, for all of them: they stop where it stops, and go on from what it has kept."""
+
+    def __init__(self, own: Pause | None, crew: Workers):
+        self.own, self.crew = own, crew
+
+    def load(self) -> dict[str, Any] | None:
+        """The first worker's."""
+        return self.crew.told(self.own.load() if self.own else None)
+
+    def due(self) -> bool:
+        """As the first worker has it."""
+        return self.crew.agreed(self.own is not None and self.own.due())
+
+    def save(self, state: dict[str, Any]) -> None:
+        """The first worker keeps its state; :class:`Stopped` is raised in all."""
+        stopped = None
+        try:
+            if self.own:
+                self.own.save(state)
+        except Stopped as stop:
+            stopped = stop
+        if self.crew.agreed(stopped is not None):
+            raise stopped or Stopped("the first worker was put down")
 
 
 def load_data(spec: Train, device: str = "cpu") -> Data:
@@ -202,7 +260,7 @@ class Training:
     def __init__(self, spec: Train, model: nn.Module, data: Data, device: str, losses_only: bool = False):
         refuse_a_single_example(spec, model, data)
         self.spec, self.model, self.data, self.device, self.losses_only = spec, model, data, device, losses_only
-        self.task, self.workers = task_of(spec.data.name), workers.present()
+        self.task, self.workers = task_of(spec.data.name), divided(spec)
         self.names = [name for name, p in model.named_parameters() if p.requires_grad]
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.origin = [p.detach().clone() for p in self.parameters]
@@ -342,14 +400,14 @@ class Training:
         """Close the epoch: the optimizer's state, divergence, the point of the curve."""
         self.order.set_state(self.order_after)
         self.epoch += 1
-        if self.workers:
-            self.workers.share_averages(self.model)
         if self.spec.optimizer.fresh_each_epoch:
             self.optimizer.state.clear()
         loss, score = float(self.loss_sum) / self.seen, float(self.score_sum) / self.seen
         finite = all(bool(p.isfinite().all()) for p in self.parameters)
         read = self._read if not self.losses_only and self.recorder.evaluated(self.epoch) else None
         self.recorder.end_epoch(self.epoch, self.update, loss, score, finite, read)
+        if self.workers:
+            self.recorder.diverged = self.workers.agreed(self.recorder.diverged)
         self._begin_epoch()
 
     def _read(self, split: str, reading: str) -> tuple[float, float]:

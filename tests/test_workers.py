@@ -1,6 +1,12 @@
 """Several gloo processes against one that computes all slices: the same weights, the same record."""
 
+import json
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -8,61 +14,191 @@ import torch
 import torch.distributed as dist
 from conftest import digits_run
 
-from lbgap import train
-from lbgap.records import tidy
+import lbgap
+from lbgap import cli, jobs, train
+from lbgap.jobs import Cache, Checkpoint
+from lbgap.records import Store, tidy
 from lbgap.spec import DataSpec, OptimizerSpec, SamSpec, Train
 from lbgap.workers import Workers, present
 
 SGD = OptimizerSpec(name="sgd", learning_rate=0.1, momentum=0.9, weight_decay=1e-4)
 DATA = DataSpec(name="digits", n_train=450, n_test=100)
-# 50 updates of four slices; with dropout, whose masks must follow the slice
-PLAIN = digits_run(
-    64,
-    updates=50,
-    optimizer=SGD,
-    slice_size=16,
-    data=DATA.model_copy(update={"n_train": 448}),
-    options={"width": 16, "dropout": 0.2},
-)
+# 50 updates of four slices, the last of each epoch of one slice of two; with dropout, whose masks must follow the slice
+PLAIN = digits_run(64, updates=50, optimizer=SGD, slice_size=16, data=DATA, options={"width": 16, "dropout": 0.2})
 SAM = PLAIN.model_copy(update={"sam": SamSpec(rho=0.05), "options": {"width": 16}})
+APART = PLAIN.model_copy(update={"shuffling": "each slice", "normalised_by": "slice"})
 
 
-def _work(rank: int, size: int, spec: Train, folder: Path) -> None:
+def _member(rank: int, size: int, folder: Path, work, *arguments) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
     try:
-        states = {}
-        result = train.run(spec, on_weights=states.__setitem__)
-        torch.save({"result": result, "weights": states[spec.epochs]}, folder / f"{rank}.pt")
+        crew = Workers()
+        if crew.first:
+            work(*arguments)
+            crew.told(None)
+        else:
+            train.follow(crew)
     finally:
         dist.destroy_process_group()
 
 
-def together(size: int, spec: Train, folder: Path) -> list[dict]:
-    """What each of so many processes ends with."""
+def together(size: int, folder: Path, work, *arguments) -> None:
+    """Have the first of so many processes do some work, the others take part in it."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lbgap.train"])
-    processes = [context.Process(target=_work, args=(rank, size, spec, folder)) for rank in range(size)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0] * size
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(size)]
+    context.set_forkserver_preload(["lbgap.jobs"])
+    members = [context.Process(target=_member, args=(rank, size, folder, work, *arguments)) for rank in range(size)]
+    for member in members:
+        member.start()
+    for member in members:
+        member.join(120)
+    assert [member.exitcode for member in members] == [0] * size
 
 
-@pytest.mark.parametrize("spec, size", [(PLAIN, 2), (PLAIN, 4), (PLAIN, 3), (SAM, 2)], ids=["2", "4", "3 of 4", "sam, 2"])
-def test_processes_end_with_the_weights_of_one(spec, size, tmp_path):
-    states = {}
-    alone = train.run(spec, on_weights=states.__setitem__)
-    for found in together(size, spec, tmp_path):
+def _train(specs: list[Train], folder: Path) -> None:
+    for i, spec in enumerate(specs):
+        states = {}
+        result = train.run(spec, on_weights=states.__setitem__)
+        torch.save({"result": result, "weights": states[spec.epochs]}, folder / f"{i}.pt")
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_processes_end_with_the_weights_of_one(size, tmp_path):
+    specs = [PLAIN, SAM, APART] if size == 2 else [PLAIN]
+    together(size, tmp_path, _train, specs, tmp_path)
+    for i, spec in enumerate(specs):
+        found, states = torch.load(tmp_path / f"{i}.pt", weights_only=True), {}
+        alone = train.run(spec, on_weights=states.__setitem__)
         for name, value in states[spec.epochs].items():
             torch.testing.assert_close(found["weights"][name], value, rtol=0, atol=1e-6)
-        assert tidy(found["result"]["loss_at"]) == tidy(alone["loss_at"])
-        assert tidy(found["result"]["final"]) == tidy(alone["final"])
+        assert tidy(found["result"]) == tidy(alone)
+
+
+# ---------------------------------------------------------------- put down, taken up, failed
+
+
+def _put_down(spec: Train, folder: Path) -> None:
+    with pytest.raises(train.Stopped, match="was put down after 1 updates"):
+        jobs.execute(spec, Cache(folder), deadline=time.monotonic())
+    # and the same processes go on with another run
+    jobs.execute(spec.model_copy(update={"seed": 1, "updates": 3}), Cache(folder))
+
+
+def test_what_several_put_down_one_takes_up(cache, tmp_path):
+    together(2, tmp_path, _put_down, PLAIN, cache.folder)
+    record = jobs.execute(PLAIN, cache)
+    assert record.provenance["resumed"] == 1
+    assert record.agrees(jobs.execute(PLAIN, Cache(tmp_path / "other")))
 
 
 def test_a_process_alone_has_no_workers():
     assert present() is None
     with pytest.raises(ValueError, match="^workers are None; accepted are the processes of a group"):
         Workers()
+
+
+# ---------------------------------------------------------------- torchrun
+
+PAPER = """
+from lbgap.papers.paper import Cell, Quantity, Settings, Study, Table, dig
+from lbgap.spec import DataSpec, Measure, OptimizerSpec, Train
+
+PROFILES = ("quick",)
+PaperSettings = Settings
+
+
+def study(settings):
+    run = Train(
+        data=DataSpec(name="digits", n_train=448, n_test=100),
+        model="keskar.F1",
+        options={"width": 16},
+        optimizer=OptimizerSpec(name="sgd", learning_rate=0.1),
+        batch_size=64,
+        slice_size=16,
+        updates=UPDATES,
+        seed=0,
+    )
+    whole = run.model_copy(update={"slice_size": None, "updates": 10})
+    loss = Measure(kind="sharpness", arguments={"iterations": 2}, of=(run.at(),))
+    quantities = [Quantity(((job,),), dig("diverged")) for job in (whole, run)] + [Quantity(((loss,),), dig("value"))]
+    cells = tuple(Cell("digits", f"column {i}", None, q, "digits") for i, q in enumerate(quantities))
+    return Study("crew", settings.profile, (Table("table1", "Slices", "", cells, 1),), (), ())
+"""
+MAIN = """
+import os, pathlib
+from lbgap import cli, jobs
+pathlib.Path(os.environ["HERE"], os.environ["RANK"]).write_text(str(os.getpid()))
+jobs.Checkpoint.due = lambda self: self.job.slice_size is not None
+cli.main()
+"""
+
+
+def start(home: Path, *arguments: str, size: int = 2) -> subprocess.Popen:
+    """``torchrun ... run`` of a paper in slices, whose run in slices saves a checkpoint after every update."""
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(lbgap.__file__).parents[1]),
+        "LBGAP_PAPERS": str(home / "papers"),
+        "LBGAP_CACHE": str(home / "cache"),
+        "HERE": str(home),
+    }
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}"]
+    command = [*launcher, home / "main.py", "run", "crew", "--profile", "quick", "--results", home / "results", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.fixture
+def home(tmp_path) -> Path:
+    """A folder of papers, and a program that says which process is which."""
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "crew.yaml").write_text("{}")
+    (tmp_path / "main.py").write_text(MAIN)
+    return tmp_path
+
+
+def settle(home: Path, updates: int) -> None:
+    """Have the run in slices take so many updates."""
+    (home / "papers" / "crew.py").write_text(PAPER.replace("UPDATES", str(updates)))
+
+
+def records(home: Path) -> dict[str, dict]:
+    """Those that are written, by key."""
+    files = sorted((home / "results").rglob("*.json"))
+    return {file.stem: json.loads(file.read_text()) for file in files}
+
+
+def test_a_worker_that_is_killed_ends_all_and_the_next_start_goes_on(home):
+    settle(home, 150)
+    process = start(home)
+    checkpoints = home / "cache" / "checkpoints"
+    while process.poll() is None and not list(checkpoints.glob("*.record.pt")):
+        time.sleep(0.05)
+    os.kill(int((home / "1").read_text()), signal.SIGKILL)
+    begun = time.monotonic()
+    said, _ = process.communicate(timeout=60)
+    assert time.monotonic() - begun < 60
+    assert process.returncode not in (0, None)
+    assert "lbgap: one of 2 workers is gone, and the others end; what is recorded stays" in said
+    assert not list(home.rglob("*.part")) and not [f for f in home.rglob(".*") if f.is_file()]
+    before = records(home)
+    assert len(before) == 1  # the run without slices, by the first alone
+
+    process = start(home)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "2 done, 0 left, 0 failed" in said
+    after = records(home)
+    assert before.items() < after.items() and len(after) == 3
+    divided = [r["provenance"] for r in after.values() if r["job"].get("slice_size")]
+    assert [(p["workers"], p["resumed"]) for p in divided] == [(2, 1)]
+    assert not any("workers" in r["provenance"] for r in after.values() if not r["job"].get("slice_size"))
+    store, cache = Store(home / "results"), Cache(home / "elsewhere")
+    run = next(r.job for r in store if getattr(r.job, "slice_size", None))
+    assert store.get(run).results == jobs.execute(run, cache).results
+    assert not Checkpoint(run, Cache(home / "cache" / "weights")).path.exists()
+
+
+@pytest.mark.parametrize("option", ["workers", "scheduler"])
+def test_other_processes_than_torchruns_are_refused(option):
+    given = cli.parser().parse_args(["run", "keskar", "--profile", "quick", f"--{option}", "2"])
+    with pytest.raises(ValueError, match=f"^{option} is 2; under torchrun accepted is "):
+        cli._run(given, 2)

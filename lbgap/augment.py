@@ -6,17 +6,19 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from lbgap.pictures import Pictures
 
-def keskar(x: Tensor, generator: Generator) -> Tensor:
+
+def keskar(x: Tensor | Pictures, generator: Generator) -> Tensor:
     """Keskar et al. 2017, E.1: horizontal reflections, rotations up to 10 degrees, shifts up to 0.2 of the size.
 
     Args:
-        x: (n, channels, height, width).
+        x: (n, channels, height, width), or pictures, which are decoded.
         generator: on the device of ``x``.
     Returns:
         A tensor like ``x``; what enters the frame repeats the border (Keras' default fill mode, "nearest").
     """
-    n = len(x)
+    n, x = len(x), x[:]
 
     def uniform(most: float) -> Tensor:
         return (torch.rand(n, generator=generator, device=x.device) * 2 - 1) * most
@@ -31,7 +33,7 @@ def keskar(x: Tensor, generator: Generator) -> Tensor:
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def hoffer(x: Tensor, generator: Generator) -> Tensor:
+def hoffer(x: Tensor | Pictures, generator: Generator) -> Tensor:
     """Hoffer et al. 2017, released code (preprocess.py): a random crop of the padded image, and horizontal reflections.
 
     Images of 32 pixels or fewer are padded, by an eighth of their size where they are colour (with grey, 127 of 255) and by
@@ -39,11 +41,12 @@ def hoffer(x: Tensor, generator: Generator) -> Tensor:
     to 7/8 of their size: 224.
 
     Args:
-        x: (n, channels, height, width) in [0, 1].
+        x: (n, channels, height, width) in [0, 1], or pictures, which are decoded.
         generator: on the device of ``x``.
     Returns:
         A tensor like ``x``, or smaller where nothing was padded.
     """
+    x = x[:]
     n, channels, height, width = x.shape
     if max(height, width) > 32:
         out = height * 7 // 8, width * 7 // 8
@@ -61,4 +64,12 @@ def hoffer(x: Tensor, generator: Generator) -> Tensor:
     return x.permute(0, 2, 3, 1)[every, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-AUGMENTATIONS = {"keskar": keskar, "hoffer": hoffer}
+def goyal(x: Pictures, generator: Generator) -> Pictures:
+    """Goyal et al. 2017, section 5.1: a part of a picture of random size and shape (:func:`lbgap.pictures.crop`), reflections.
+
+    The part is scaled to 7/8 of the size that pictures are read in: 224 of 256. Returns pictures that are not yet decoded.
+    """
+    return x.cropped(x.size * 7 // 8, generator)
+
+
+AUGMENTATIONS = {"keskar": keskar, "hoffer": hoffer, "goyal": goyal}

@@ -81,7 +81,7 @@ def load(
         DataMissing: the files are not under ``LBGAP_DATA``.
     """
     source, place = lookup(name), locate(name)
-    x, y, xt, yt, checksum = _imagenet(place) if name == "imagenet" else _raw(name, place)
+    x, y, xt, yt, checksum = _imagenet(place) if source.on_disk else _raw(name, place)
     for split, labels, take, whole in (("train", y, n_train, source.n_train), ("test", yt, n_test, source.n_test)):
         if take is None and len(labels) != whole:
             raise ValueError(

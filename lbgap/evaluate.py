@@ -1,5 +1,6 @@
 """Loss and metric on a split, with batch norm read as one chooses."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -7,11 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lbgap.pictures import Pictures
 from lbgap.tasks import CLASSIFY, Task
 
 # "batch": statistics of each chunk, as the authors' Keras mode 2 evaluates; "running": the buffers, as PyTorch does.
 READINGS = ("batch", "running", "reestimated")
 CHUNK = 5000
+NUMBERS = 100_000_000  # that the inputs of a chunk may have: of large pictures it has fewer than CHUNK
+
+
+def chunk_of(x: Tensor | Pictures) -> int:
+    """How many examples of a split are read at once; of ImageNet 508."""
+    return min(CHUNK, max(1, NUMBERS // math.prod(x.shape[1:])))
 
 
 @contextmanager
@@ -59,21 +67,23 @@ def batch_norm_reading(model: nn.Module, reading: str, x: Tensor | None = None, 
 @torch.no_grad()
 def loss_and_metric(
     model: nn.Module,
-    x: Tensor,
+    x: Tensor | Pictures,
     y: Tensor,
     batch_norm: str = "batch",
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     estimate_on: Tensor | None = None,
     task: Task = CLASSIFY,
 ) -> tuple[float, float]:
     """A task's mean loss and metric over (x, y), in chunks, dropout off; of classification, nats and accuracy in percent.
 
     Args:
+        chunk: examples read at once, by default those of :func:`chunk_of`.
         estimate_on: the training inputs, on which the reading "reestimated" takes its statistics.
     Raises:
         ValueError: unknown reading, or "reestimated" without ``estimate_on``.
     """
     loss, score, count, carry = 0.0, 0.0, 0, None
+    chunk = chunk or chunk_of(x)
     with batch_norm_reading(model, batch_norm, estimate_on, chunk):
         for part, targets in task.parts(x, y, chunk):
             outputs, carry = task.predict(model, part, carry)

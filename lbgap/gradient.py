@@ -1,5 +1,6 @@
 """Gradient rules: how a batch's gradient comes into ``.grad``. Plain, in slices, and at a worse point (SAM)."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lbgap.evaluate import averages_kept
+from lbgap.pictures import Pictures
 from lbgap.sam import ascended
 from lbgap.spec import SamSpec
 from lbgap.workers import Workers, flat
@@ -18,7 +20,7 @@ def fill(
     model: nn.Module,
     parameters: Sequence[Tensor],
     forward: Forward,
-    x: Tensor,
+    x: Tensor | Pictures,
     y: Tensor,
     slice_size: int | None = None,
     sam: SamSpec | None = None,
@@ -40,12 +42,13 @@ def fill(
     for p in parameters:
         p.grad = None
     if slice_size is None:
-        return _slice(model, parameters, forward, x, y, 1.0, sam, keep=False)
-    slices = list(zip(x.split(slice_size), y.split(slice_size), strict=True))
+        return _slice(model, parameters, forward, x[:], y, 1.0, sam, keep=False)
+    slices = math.ceil(len(y) / slice_size)
     found: list[tuple[Tensor, Tensor]] = []
 
     def compute(i: int) -> None:
-        part, targets = slices[i]
+        own = slice(i * slice_size, (i + 1) * slice_size)
+        part, targets = x[own], y[own]  # pictures are decoded here, a slice at a time
         if before_slice:
             before_slice(i)
         share = len(targets) / len(y)
@@ -54,10 +57,10 @@ def fill(
         found.append((loss * share, score))
 
     if workers is None:
-        for i in range(len(slices)):
+        for i in range(slices):
             compute(i)
     else:
-        found = _in_turn(parameters, len(slices), compute, found, workers)
+        found = _in_turn(parameters, slices, compute, found, workers)
     losses, scores = zip(*found, strict=True)
     return torch.stack(losses).sum(), torch.stack(scores).sum()
 

@@ -35,7 +35,8 @@ Arrays = tuple[Any, Any, Any, Any]  # NumPy arrays: x, y of the training split, 
 class Source:
     """Sizes, the shape of one input, the number of outputs (classes, pixels, words), and the task of :mod:`lbgap.tasks`.
 
-    ``reader`` returns the arrays of both splits (:data:`Arrays`) of a data set that a paper brings along.
+    The pictures of one that is ``on_disk`` stay there until they are needed. ``reader`` returns the arrays of both splits
+    (:data:`Arrays`) of a data set that a paper brings along.
     """
 
     n_train: int
@@ -44,6 +45,7 @@ class Source:
     n_classes: int
     task: TaskName = "classify"
     reader: Callable[[], Arrays] | None = None
+    on_disk: bool = False
 
 
 class DataMissing(FileNotFoundError):
@@ -59,7 +61,7 @@ SOURCES = {
     "cifar10": Source(50_000, 10_000, (3, 32, 32), 10),
     "cifar100": Source(50_000, 10_000, (3, 32, 32), 100),
     "timit": Source(721_329, 310_621, (360,), 1973),
-    "imagenet": Source(1_281_167, 50_000, (3, 256, 256), 1000),
+    "imagenet": Source(1_281_167, 50_000, (3, 256, 256), 1000, on_disk=True),
     "topics": Source(80_000, 10_000, (), 2000, "predict_next"),
     "ptb": Source(929_589, 82_430, (), 10_000, "predict_next"),
     "wikitext2": Source(2_088_628, 245_569, (), 33_278, "predict_next"),

@@ -24,7 +24,7 @@ class DataSpec(Frozen):
     name: str
     n_train: Count | None = None
     n_test: Count | None = None
-    augment: Literal["none", "keskar", "hoffer"] = "none"
+    augment: Literal["none", "keskar", "hoffer", "goyal"] = "none"
     subset: Seed = 0
     n_validation: Count | None = None
 
@@ -40,6 +40,8 @@ class DataSpec(Frozen):
             raise ValueError(f"subset is {self.subset}; {why} nothing is drawn, and accepted is 0")
         if self.augment != "none" and source.task != "classify":
             raise ValueError(f"augment is '{self.augment}'; {self.name} accepts none, since its targets are no labels")
+        if self.augment == "goyal" and not source.on_disk:
+            raise ValueError(f"augment is 'goyal'; {self.name} accepts none, keskar, hoffer, since its pictures are small")
         if self.n_validation is not None and self.n_validation > source.n_train - self.size:
             raise ValueError(
                 f"n_validation is {self.n_validation}; with {self.size} training examples {self.name} accepts "

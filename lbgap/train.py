@@ -13,8 +13,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lbgap import augment, ghost, gradient, models, robust, schedule
 from lbgap.data import Data, load
-from lbgap.evaluate import CHUNK, loss_and_metric
+from lbgap.evaluate import chunk_of, loss_and_metric
 from lbgap.optimizers import optimizer
+from lbgap.pictures import Pictures
 from lbgap.sources import lookup
 from lbgap.spec import Train
 from lbgap.tasks import task_of
@@ -324,11 +325,7 @@ class Training:
         self._set_schedule()
         self.update += 1
         self.within_epoch += 1
-        x, y = self.task.batch(self.data.train, item, self.spec.batch_size)
-        if self.transform:
-            x = self.transform(x, self.noise)
-        if self.layout == torch.channels_last:
-            x = x.contiguous(memory_format=self.layout)
+        x, y = self._batch(item)
         loss, score = self._step(x, y)
         n = self.task.count(y)
         self.loss_sum += loss.double() * n
@@ -339,12 +336,25 @@ class Training:
             moved = (_distance(p, o) for p, o in zip(self.parameters, self.origin, strict=True))
             self.recorder.moved(self.update, dict(zip(self.names, moved, strict=True)))
 
+    def _batch(self, item: Any) -> tuple[Tensor | Pictures, Tensor]:
+        """Inputs, augmented, and targets; pictures stay on disk until their slice is computed, where that can be."""
+        of = self.data.train
+        if isinstance(of.x, Pictures):
+            x, y = of.x.chosen(item), of.y[item]
+        else:
+            x, y = self.task.batch(of, item, self.spec.batch_size)
+        if self.transform:
+            x = self.transform(x, self.noise)
+        if self.layout == torch.channels_last and isinstance(x, Tensor):
+            x = x.contiguous(memory_format=self.layout)
+        return x, y
+
     def _set_schedule(self) -> None:
         rate, decay = schedule.of(self.spec, self.update)
         for group in self.optimizer.param_groups:
             group["lr"], group["weight_decay"] = rate, 0.0 if group.get("exempt") else decay
 
-    def _step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _step(self, x: Tensor | Pictures, y: Tensor) -> tuple[Tensor, Tensor]:
         """One update; returns the batch loss before it and its summed score."""
         of, first = self.spec.optimizer, None
         anchor = [p.detach().clone() for p in self.parameters] if of.proximal else None
@@ -478,7 +488,8 @@ def refuse_a_single_example(spec: Train, model: nn.Module, data: Data) -> None:
             lasts.append(("slice_size", spec.slice_size, last, f"of a batch of {of} the last slice"))
     for split, name in (("train", "n_train"), ("test", "n_test"), ("validation", "n_validation")):
         n = sizes.get(split, 0)
-        lasts.append((name, n, n % CHUNK, f"read in chunks of {CHUNK} the last"))
+        chunk = chunk_of(data.test.x)
+        lasts.append((name, n, n % chunk, f"read in chunks of {chunk} the last"))
     for name, value, last, where in lasts:
         if last == 1:
             raise ValueError(

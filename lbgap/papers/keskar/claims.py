@@ -25,8 +25,8 @@ NOTES = {
     "cannot be said to have closed a gap",
     "K12": "the sharpness rule compares with plain LB since 25 November 2026; compared with the small batch, a proxy, it had "
     "been replicated",
-    "K13": "SB was not treated, so that this says nothing of the gap, of which Q3 asks; the treated minima are sharper than SB's and flatter "
-    "than plain LB's; strengths are ours",
+    "K13": "SB was not treated, so that this says nothing of the gap, of which Q3 asks; the treated minima are sharper than "
+    "SB's and flatter than plain LB's; strengths are ours",
     "K14": "changes chosen here; judged on fit and sharpness without accuracy, since plain F1 on 6,000 images shows no gap",
 }
 

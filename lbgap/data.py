@@ -195,6 +195,18 @@ def _cifar(folder: Path, name: str) -> Arrays:
     return *read(train), *read(test)
 
 
+def _halved(pictures: np.ndarray) -> np.ndarray:
+    """Means over squares of 2 x 2 pixels, rounded: (n, channels, height, width) to half the height and width."""
+    n, channels, height, width = pictures.shape
+    squares = pictures.reshape(n, channels, height // 2, 2, width // 2, 2)
+    return np.round(squares.mean((3, 5), dtype=np.float32)).astype(np.uint8)
+
+
+def _half(arrays: Arrays) -> Arrays:
+    x, y, xt, yt = arrays
+    return _halved(x), y, _halved(xt), yt
+
+
 def _in_order(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Examples sorted by a digest of their pixels, so that a subset is the same one in every layout."""
     order = np.argsort([hashlib.sha1(image.tobytes() + bytes([label])).digest() for image, label in zip(x, y, strict=True)])
@@ -288,6 +300,7 @@ _READERS = {
     "digits": _digits,
     "mnist": _mnist,
     "cifar10": lambda folder: _cifar(folder, "cifar10"),
+    "cifar10.half": lambda folder: _half(_cifar(folder, "cifar10")),
     "cifar100": lambda folder: _cifar(folder, "cifar100"),
     "timit": _timit,
 }
@@ -309,14 +322,14 @@ def fetch(name: str) -> Path:
         raise ValueError(
             f"fetch is '{name}'; accepted are {', '.join(classes)} (digits is embedded, TIMIT and ImageNet are licensed)"
         )
-    dataset = getattr(_torchvision().datasets, classes[name])
+    dataset = getattr(torchvision().datasets, classes[name])
     for train in (True, False):
         dataset(root=str(paths.data()), train=train, download=True)
     _raw.cache_clear()
     return paths.data()
 
 
-def _torchvision():
+def torchvision():
     """Import torchvision, also beside a CPU build of torch.
 
     The wheel on the registry is built for CUDA; beside a CPU torch only the registration of fake kernels for its

@@ -29,6 +29,9 @@ NETWORKS = {
     "hoffer.WResNet": Network("lbgap.models.hoffer:wide"),
     "hoffer.VGG": Network("lbgap.models.hoffer:vgg"),
     "hoffer.AlexNet": Network("lbgap.models.hoffer:alexnet"),
+    "goyal.ResNet": Network("lbgap.models.goyal:residual"),
+    "goyal.ResNet-50": Network("lbgap.models.goyal:imagenet", {"depth": 50}),
+    "goyal.ResNet-101": Network("lbgap.models.goyal:imagenet", {"depth": 101}),
     "smith.autoencoder": Network("lbgap.models.smith:autoencoder"),
     "smith.LSTM": Network("lbgap.models.smith:language_model"),
 }

@@ -52,13 +52,14 @@ class DataMissing(FileNotFoundError):
     """The data set is not where it is looked for; the message says where, and how to get it."""
 
 
-# Text is counted in tokens. ``X.inputs`` are the pictures of X as their own targets.
+# Text is counted in tokens. ``X.inputs`` are the pictures of X as their own targets, ``X.half`` those at half the resolution.
 SOURCES = {
     "digits": Source(1438, 359, (1, 8, 8), 10),
     "digits.inputs": Source(1438, 359, (1, 8, 8), 64, "reconstruct"),
     "mnist": Source(60_000, 10_000, (1, 28, 28), 10),
     "mnist.inputs": Source(60_000, 10_000, (1, 28, 28), 784, "reconstruct"),
     "cifar10": Source(50_000, 10_000, (3, 32, 32), 10),
+    "cifar10.half": Source(50_000, 10_000, (3, 16, 16), 10),
     "cifar100": Source(50_000, 10_000, (3, 32, 32), 100),
     "timit": Source(721_329, 310_621, (360,), 1973),
     "imagenet": Source(1_281_167, 50_000, (3, 256, 256), 1000, on_disk=True),
@@ -113,7 +114,7 @@ def locate(name: str) -> Path | None:
         DataMissing: it is not there; the sentence says where it was looked for and how to get it.
     """
     root, source = paths.data(), lookup(name)
-    name = name.removesuffix(".inputs")
+    name = name.removesuffix(".inputs").removesuffix(".half")
     if name == "timit":
         if (root / "timit.npz").exists():
             return root / "timit.npz"

@@ -98,7 +98,7 @@ class BasicBlock(nn.Module):
         return torch.relu(self.body(x) + self.shortcut(x))
 
 
-def residual(shape, n_classes, depth: int = 44, widen: int = 1) -> nn.Module:
+def residual(shape, n_classes, depth: int = 44, widen: int = 1, stem_stride: int = 1) -> nn.Module:
     """A CIFAR ResNet of 6n + 2 layers: three stages of n blocks, 16, 32 and 64 filters times ``widen`` (resnet.py).
 
     Raises:
@@ -109,7 +109,7 @@ def residual(shape, n_classes, depth: int = 44, widen: int = 1) -> nn.Module:
     blocks, stem = (depth - 2) // 6, 16 * widen
     layers: list[nn.Module] = [
         Standardize(shape[0]),
-        nn.Conv2d(shape[0], stem, 3, padding=1, bias=False),
+        nn.Conv2d(shape[0], stem, 3, stem_stride, padding=1, bias=False),
         nn.BatchNorm2d(stem),
         nn.ReLU(),
     ]

@@ -38,7 +38,7 @@ def at_rate(rate: float) -> Recipe:
 
 def late(s: Recipe, batch: str, split: str) -> Quantity:
     """Accuracy on a split, percent: the mean of the last evaluations."""
-    return s.of_runs(batch, lambda r: float(np.mean(r["curve"][f"{split}_accuracy"][-LAST:])))
+    return s.late(batch, f"{split}_accuracy", LAST, np.mean)
 
 
 def tuned(batch: str) -> Quantity:

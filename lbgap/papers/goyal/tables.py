@@ -1,0 +1,105 @@
+"""Tables 1 and 2, the batches of Figures 1 and 3, and the hours that a run takes."""
+
+from lbgap.papers.goyal.recipes import FACTS, OWN, Recipe
+from lbgap.papers.paper import Cell, Published, Quantity, Table, difference
+
+ERROR = "validation error, percent"
+
+
+def _table(name: str, ours: dict[tuple[str, str], Quantity], words: str) -> Table:
+    """A table of the paper: every published number, and ours at the same place or in a column beside it."""
+    of = FACTS["tables"][name]
+    published = {
+        (row, column): Published(*entry)
+        for row, entries in of["rows"].items()
+        for column, entry in zip(of["columns"], entries, strict=True)
+    }
+    cells = [
+        Cell(*place, published.get(place), ours.get(place), words if place in ours else "")
+        for place in dict.fromkeys((*published, *ours))
+    ]
+    return Table(name, of["title"], of["unit"], tuple(cells), int(name[5]))
+
+
+def warmups(s: Recipe) -> Table:
+    """Table 1, with training error beside it."""
+    rows = {"reference batch": (s, "SB")} | {f"{kind} warmup": (warmed(s, kind), "LB") for kind in ("no", "constant", "gradual")}
+    ours = {
+        (row, column): of.error(batch, split)
+        for row, (of, batch) in rows.items()
+        for column, split in (("error", "test"), ("training error", "train"))
+    }
+    return _table("table1", ours, s.words)
+
+
+def warmed(s: Recipe, kind: str) -> Recipe:
+    """The same with another warmup: gradual, constant or no."""
+    return s.changed(warmup="none" if kind == "no" else kind)
+
+
+def rates(s: Recipe) -> Table:
+    """Table 2a."""
+    ours = {}
+    for factor, words in ((0.5, "half the rate"), (1.0, "the rate"), (2.0, "twice the rate")):
+        large = "large, linear" if factor == 1.0 else f"large, linear, {words}"
+        ours[f"reference, {words}", "error"] = s.changed(factor=factor).error("SB")
+        ours[large, "error"] = s.changed(factor=factor).error("LB")
+    ours["large, no scaling", "error"] = s.changed(scaling="none").error("LB")
+    ours["large, square root", "error"] = s.changed(scaling="square root").error("LB")
+    return _table("table2a", ours, s.words)
+
+
+def begun(s: Recipe, gamma: float) -> Recipe:
+    """The same with the last scale of each residual block at ``gamma`` when training begins."""
+    return s.changed(options={**s.options, "last_gamma": gamma})
+
+
+def gammas(s: Recipe) -> Table:
+    """Table 2b."""
+    ours = {
+        (row, f"gamma {gamma}"): begun(s, gamma).error(batch)
+        for row, batch in (("reference", "SB"), ("large", "LB"))
+        for gamma in (1, 0)
+    }
+    return _table("table2b", ours, s.words)
+
+
+def deeper(s: Recipe | None) -> Table:
+    """Table 2c: another network by the same rule."""
+    ours = {(row, "error"): s.error(batch) for row, batch in (("reference", "SB"), ("large", "LB"))} if s else {}
+    return _table("table2c", ours, s.words if s else "")
+
+
+def times(s: Recipe, batch: int) -> str:
+    """A batch in multiples of the reference batch: "x 8"."""
+    return f"× {batch / s.small:g}"
+
+
+def published_error(s: Recipe, batch: int) -> Published | None:
+    """The paper's error of the batch that is as many times its reference batch."""
+    entry = FACTS["sweep"].get(OWN["reference"] * batch / s.small)
+    return Published(*entry) if entry else None
+
+
+def sweep(s: Recipe, name: str = "sweep") -> Table:
+    """Figures 1 and 3: error by batch, in multiples of the reference batch; every published number too."""
+    cells = []
+    published = {b * s.small / OWN["reference"] for b in FACTS["sweep"]} if name == "sweep" else set()
+    for b in sorted({*s.sizes, *published}):
+        row, own = times(s, b), b in s.sizes
+        ours = {"error": s.error(b), "training error": s.error(b, "train")} if own else {"error": None}
+        if own and b != s.small:
+            ours["error above the reference batch's"] = difference(s.error(b), s.error("SB"))
+        for column, quantity in ours.items():
+            beside = published_error(s, b) if column == "error" and name == "sweep" else None
+            cells.append(Cell(row, column, beside, quantity, s.words if quantity else ""))
+    title = f"Batches in multiples of the reference batch ({OWN['reference']} in the paper), linear scaling, gradual warmup"
+    if name != "sweep":
+        title = f"{s.title}: {title[0].lower()}{title[1:]}"
+    return Table(name, title, ERROR, tuple(cells))
+
+
+def hours() -> Table:
+    """Published run times: 90 epochs on ImageNet."""
+    cells = [Cell(row, "hours", Published(value), None) for row, value in FACTS["hours"].items()]
+    return Table("hours", "Time of a run of 90 epochs on ImageNet, by workers", "hours", tuple(cells))

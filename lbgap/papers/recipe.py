@@ -144,9 +144,7 @@ class Recipe:
         runs = [run for (run,) in self.runs(batch)]
         return Quantity(tuple((*runs[i:], *runs[:i]) for i in range(len(runs))), read)
 
-    def late(
-        self, batch: Batch, field: str, last: int = 5, average: Callable[[list[float]], float] = np.median
-    ) -> Quantity:
+    def late(self, batch: Batch, field: str, last: int = 5, average: Callable[[list[float]], float] = np.median) -> Quantity:
         """A recorded curve's median over the last evaluations of a run (Goyal et al. 2017, section 5.1: five epochs)."""
         return self.of_runs(batch, lambda r: float(average(r["curve"][field][-last:])))
 

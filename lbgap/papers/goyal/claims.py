@@ -101,7 +101,12 @@ def _on_rates(s: Recipe) -> Iterator[tuple[str, Case]]:
         yield "G6", s.case(label, Difference("below"), s.error("LB"), other.error("LB"), **fields)
     rows = {"SB": ("reference, {}", "reference, the rate"), "LB": ("large, linear, {}", "large, linear")}
     reported = {
-        batch: np.mean([_published("table2a", (row.format(words), "error"), (middle, "error")) for words in ("half the rate", "twice the rate")])
+        batch: np.mean(
+            [
+                _published("table2a", (row.format(words), "error"), (middle, "error"))
+                for words in ("half the rate", "twice the rate")
+            ]
+        )
         for batch, (row, middle) in rows.items()
     }
     label = f"{s.title}: what half and twice the rate lose on average, large - reference batch"

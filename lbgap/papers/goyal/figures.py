@@ -39,7 +39,9 @@ def warmups(s: Recipe) -> Figure:
 
 def _training_error(panel: str, line: str, s: Recipe, batch) -> Series:
     def read(r: dict):
-        return ((epoch, 100 - accuracy) for epoch, accuracy in zip(r["curve"]["epoch"], r["curve"]["train_accuracy"], strict=True))
+        return (
+            (epoch, 100 - accuracy) for epoch, accuracy in zip(r["curve"]["epoch"], r["curve"]["train_accuracy"], strict=True)
+        )
 
     return Series(panel, line, s.runs(batch), read)
 
@@ -55,7 +57,10 @@ def sensitivity(s: Recipe) -> Figure:
     """Error above that at the rule's rate, at half, the same and twice the rate."""
     panels, series = [], []
     published = {row: entries[0][0] for row, entries in FACTS["tables"]["table2a"]["rows"].items()}
-    rows = {"reference batch": ("SB", "reference, the rate", "reference"), "large batch": ("LB", "large, linear", "large, linear")}
+    rows = {
+        "reference batch": ("SB", "reference, the rate", "reference"),
+        "large batch": ("LB", "large, linear", "large, linear"),
+    }
     for name, (batch, middle, stem) in rows.items():
         panels.append(Axis(name, "rate / the rule's", "validation error above that at the rule's rate, points", log_x=True))
         at = {0.5: f"{stem}, half the rate", 1.0: middle, 2.0: f"{stem}, twice the rate"}

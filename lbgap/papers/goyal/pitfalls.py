@@ -9,15 +9,18 @@ from lbgap.stats import Difference
 
 
 def mistakes(s: Recipe) -> dict[str, Recipe]:
-    """The recipe with each mistake: R1, the loss multiplied in place of the rate; R2, momentum that holds the rate and is not
-    corrected when it changes; R3, each worker's gradient divided by n, not kn; R4, each worker shuffling on its own."""
+    """The recipe with each mistake.
+
+    R1: the loss is multiplied in place of the rate, so that weight decay alone is another. R2: momentum holds the rate and is
+    not corrected when it changes. R3: each worker's gradient is divided by n, not kn. R4: each worker shuffles on its own.
+    """
     k = s.large / s.small
 
     def optimizer(**values) -> Recipe:
         return s.changed(optimizer=s.optimizer.model_copy(update=values))
 
     return {
-        "R1, loss scaled in place of the rate": optimizer(loss_scale=k).changed(scaling="none"),
+        "R1, loss scaled in place of the rate": optimizer(loss_scale=k).changed(factor=1 / k),
         "R2, momentum not corrected": optimizer(momentum_buffer="steps"),
         "R3, gradient divided by n": s.fixing(normalised_by="slice"),
         "R4, every worker shuffles on its own": s.fixing(shuffling="each slice"),

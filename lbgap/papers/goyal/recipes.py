@@ -16,9 +16,7 @@ from lbgap.spec import DataSpec, OptimizerSpec, Phase, Train, Warmup, Weights
 FACTS = yaml.safe_load(Path(__file__).parent.with_suffix(".yaml").read_text())
 OWN = FACTS["recipe"]
 LAST = 5  # epochs whose median is a run's error
-SGD = OptimizerSpec(
-    name="sgd", learning_rate=OWN["rate"], momentum=0.9, nesterov=True, weight_decay=1e-4, decay_exempt="norms"
-)
+SGD = OptimizerSpec(name="sgd", learning_rate=OWN["rate"], momentum=0.9, nesterov=True, weight_decay=1e-4, decay_exempt="norms")
 RULES = {"linear": schedule.linear_scaling, "square root": schedule.square_root_scaling, "none": lambda rate, *_: rate}
 
 
@@ -53,7 +51,8 @@ class Recipe(recipe.Recipe):
 
     def train(self, batch: Batch, seed: int, start: Weights | None = None) -> Train:
         """The run of one seed."""
-        b, rate, low = self.batch_size(batch), self.rate(batch), self.optimizer.learning_rate
+        b, rate = self.batch_size(batch), self.rate(batch)
+        low = self.optimizer.learning_rate / self.optimizer.loss_scale  # a scaled loss takes the place of the rate
         per_epoch = -(-self.data.size // b)
         updates, ramp = self.epochs * per_epoch, max(1, round(self.warmup_epochs * per_epoch))
         warm = self.warmup if b > self.small and rate > low else "none"
@@ -84,7 +83,9 @@ class Recipe(recipe.Recipe):
     @property
     def words(self) -> str:
         """The setting, for a reader."""
-        words = super().words.replace(f"batch {self.small} / {self.large}", f"batch {self.small} / {self.large} of n = {self.n}")
+        words = super().words.replace(
+            f"batch {self.small} / {self.large}", f"batch {self.small} / {self.large} of n = {self.n}"
+        )
         return f"{self.title}, {words} at the smaller batch"
 
 
@@ -111,14 +112,17 @@ def _own(s: Recipe, settings: PaperSettings) -> Recipe:
     largest = settings.largest_batch or max(s.sizes) * small // s.small
     if largest < 2 * small:
         raise ValueError(f"largest_batch is {largest}; with a reference batch of {small} accepted is {2 * small} or more")
+    ramp, epochs = settings.warmup_epochs or s.warmup_epochs, settings.epochs or s.epochs
+    if ramp > epochs:
+        raise ValueError(f"warmup_epochs is {ramp:g}; with {epochs} epochs accepted is above 0 and up to {epochs}")
     sizes = tuple(b for b in (b * small // s.small for b in s.sizes) if 2 <= b <= largest)
     return s.changed(
         small=small,
         large=min(s.large * small // s.small, largest),
         sizes=tuple(dict.fromkeys((*sizes, largest))),
         n=settings.worker_batch,
-        warmup_epochs=settings.warmup_epochs,
-        epochs=settings.epochs,
+        warmup_epochs=ramp,
+        epochs=epochs,
         seeds=settings.seeds,
         optimizer=s.optimizer.model_copy(update={"learning_rate": settings.learning_rate or s.optimizer.learning_rate}),
         own=s.own and not settings.own,
@@ -132,12 +136,12 @@ def _digits() -> dict[str, Recipe]:
             "goyal.ResNet",
             DataSpec(name="digits"),
             32,
-            512,
-            18,
-            _at(0.4),
+            128,
+            9,
+            _at(0.8),
             seeds=3,
             title="ResNet-8",
-            sizes=(32, 512),
+            sizes=(32, 128),
             n=32,
             warmup_epochs=2.0,
         )
@@ -151,7 +155,7 @@ def _small() -> dict[str, Recipe]:
         "goyal.ResNet",
         data,
         64,
-        512,
+        256,
         18,
         _at(0.4),
         title="ResNet-8",

@@ -23,7 +23,9 @@ def _table(name: str, ours: dict[tuple[str, str], Quantity], words: str) -> Tabl
 
 def warmups(s: Recipe) -> Table:
     """Table 1, with training error beside it."""
-    rows = {"reference batch": (s, "SB")} | {f"{kind} warmup": (warmed(s, kind), "LB") for kind in ("no", "constant", "gradual")}
+    rows = {"reference batch": (s, "SB")} | {
+        f"{kind} warmup": (warmed(s, kind), "LB") for kind in ("no", "constant", "gradual")
+    }
     ours = {
         (row, column): of.error(batch, split)
         for row, (of, batch) in rows.items()
@@ -81,20 +83,20 @@ def published_error(s: Recipe, batch: int) -> Published | None:
     return Published(*entry) if entry else None
 
 
-def sweep(s: Recipe, name: str = "sweep") -> Table:
+def sweep(s: Recipe, name: str = "batches") -> Table:
     """Figures 1 and 3: error by batch, in multiples of the reference batch; every published number too."""
     cells = []
-    published = {b * s.small / OWN["reference"] for b in FACTS["sweep"]} if name == "sweep" else set()
+    published = {b * s.small / OWN["reference"] for b in FACTS["sweep"]} if name == "batches" else set()
     for b in sorted({*s.sizes, *published}):
         row, own = times(s, b), b in s.sizes
         ours = {"error": s.error(b), "training error": s.error(b, "train")} if own else {"error": None}
         if own and b != s.small:
             ours["error above the reference batch's"] = difference(s.error(b), s.error("SB"))
         for column, quantity in ours.items():
-            beside = published_error(s, b) if column == "error" and name == "sweep" else None
+            beside = published_error(s, b) if column == "error" and name == "batches" else None
             cells.append(Cell(row, column, beside, quantity, s.words if quantity else ""))
     title = f"Batches in multiples of the reference batch ({OWN['reference']} in the paper), linear scaling, gradual warmup"
-    if name != "sweep":
+    if name != "batches":
         title = f"{s.title}: {title[0].lower()}{title[1:]}"
     return Table(name, title, ERROR, tuple(cells))
 

@@ -11,13 +11,20 @@ from lbgap.papers.goyal.tables import ERROR, times
 from lbgap.papers.paper import Case, Cell, Quantity, Table, best_on_the_others, combined, difference
 from lbgap.stats import Difference
 
-FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0)  # times the linear rule's rate
 MARGIN = 1.0  # point of error that counts as nothing given up
 
 
 def factors(s: Recipe, batch: int) -> tuple[float, ...]:
-    """The rates tried at a batch: to both sides of the rule's at small ones, and down to an eighth of it at large ones."""
-    return FACTORS[2:] if batch <= 2 * s.small else FACTORS[1:] if batch <= s.large else FACTORS[:-1]
+    """The rates tried at a batch, in multiples of the linear rule's.
+
+    Up to the large batch they lie to both sides of the rule's; beyond it they are a quarter, half and all of the rate that
+    the rule gives the large batch, and the rule's own.
+    """
+    if batch <= 2 * s.small:
+        return 0.5, 1.0, 2.0
+    if batch <= s.large:
+        return 0.25, 0.5, 1.0, 2.0
+    return *(share * s.large / batch for share in (0.25, 0.5, 1.0)), 1.0
 
 
 def _chosen(s: Recipe, batch: int, of) -> Quantity:

@@ -19,7 +19,7 @@ NOTES = {
     "G2": "twice the large batch against it, and the largest against the reference by five points",
     "G3": "against the same batch with gradual warmup, since with it, too, training error may lie above the reference batch's",
     "G4": "the spike is a rise of the training error from the last epoch of the warmup to the next one",
-    "G5": "the mean distance of the two training errors from a share of 20/90 of the epochs on, within a point; no outside number",
+    "G5": "the mean distance of the two training errors after 20/90 of the epochs, within a point; the paper gives no number",
     "G7": "that it helps the large batch more is shown and not judged",
     "G8": "by the mean loss of half and of twice the rule's rate",
 }

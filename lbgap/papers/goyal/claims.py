@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lbgap.papers.goyal.recipes import FACTS, OWN, Recipe
-from lbgap.papers.goyal.tables import begun, published_error, warmed
+from lbgap.papers.goyal.tables import begun, published_error, times, warmed
 from lbgap.papers.paper import Case, Claim, Quantity, claims, combined, difference, side_by_side
 from lbgap.stats import Difference, Equivalence
 
@@ -50,14 +50,14 @@ def _on_the_sweep(s: Recipe) -> Iterator[tuple[str, Case]]:
         return one.mean - two.mean if one and two else None
 
     for b in (b for b in s.sizes if b != s.small and b <= s.large):
-        label, fields = f"{s.title}, batch {b}: error - the reference batch's", {"published": above(b, s.small)}
+        label, fields = f"{s.title}, {times(s, b)}: error - the reference batch's", {"published": above(b, s.small)}
         yield "G1", s.case(label, Equivalence(MARGIN), s.error(b), reference, central=b == s.large, **fields)
     for b in (b for b in s.sizes if b == 2 * s.large):
-        label, fields = f"{s.title}, batch {b}: error - the large batch's", {"published": above(b, s.large)}
+        label, fields = f"{s.title}, {times(s, b)}: error - the large batch's", {"published": above(b, s.large)}
         yield "G2", s.case(label, Difference("above"), s.error(b), s.error("LB"), central=True, **fields)
     largest = max(s.sizes)
     if largest > s.large:
-        label, fields = f"{s.title}, batch {largest}: error - the reference batch's", {"published": above(largest, s.small)}
+        label, fields = f"{s.title}, {times(s, largest)}: error - the reference batch's", {"published": above(largest, s.small)}
         yield "G2", s.case(label, Difference("above", SHARPLY), s.error(largest), reference, **fields)
 
 

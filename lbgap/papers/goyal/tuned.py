@@ -68,10 +68,10 @@ def grid(s: Recipe) -> Table:
 def rules(s: Recipe) -> Iterator[tuple[str, Case]]:
     """Q1 up to the large batch, Q2 beyond it."""
     for b in s.sizes:
-        label, words = f"{s.title}, batch {b}: rule - tuned rate", {"where": s.words}
+        label, words = f"{s.title}, {times(s, b)}: rule - tuned rate", {"where": s.words}
         if b <= s.large:
             yield "Q1", s.case(label, Difference("below", -MARGIN), s.error(b), tuned(s, b), central=b == s.large, **words)
         else:
             yield "Q2", s.case(label, Difference("above"), s.error(b), tuned(s, b), central=b == 2 * s.large, **words)
-            label = f"{s.title}, batch {b}, tuned rates: error - the reference batch's"
+            label = f"{s.title}, {times(s, b)}, tuned rates: error - the reference batch's"
             yield "Q2", s.case(label, Difference("above"), tuned(s, b), tuned(s, s.small), **words)

@@ -42,7 +42,7 @@ def torchvision():
     """torchvision where it is installed: it is needed to download, and here as another reader."""
     if importlib.util.find_spec("torchvision") is None:
         pytest.skip("torchvision is not installed")
-    return data._torchvision()
+    return data.torchvision()
 
 
 # ---------------------------------------------------------------- files
@@ -282,6 +282,20 @@ def test_both_layouts_of_cifar_give_the_same_tensors(small, rng, monkeypatch, tm
         assert torch.equal(getattr(tree, split).x, getattr(pickled, split).x)
         assert torch.equal(getattr(tree, split).y, getattr(pickled, split).y)
     assert tree.checksum == pickled.checksum
+
+
+def test_half_the_resolution_is_the_mean_of_four_pixels(small, rng):
+    """As adaptive average pooling has it, to the rounding of a grey level; the same examples in the same subsets."""
+    x, y = images(rng, 40, 10)
+    for name in ("cifar10", "cifar10.half"):
+        small(name, 40, 40)
+    write_pickles("cifar10", x, y, x, y)
+    whole, half = (data.load(name, 20, n_validation=10) for name in ("cifar10", "cifar10.half"))
+    for split in ("train", "test", "validation"):
+        pooled = torch.nn.functional.adaptive_avg_pool2d(whole.splits[split].x, 16)
+        assert half.splits[split].x.shape[1:] == (3, 16, 16)
+        assert (half.splits[split].x - pooled).abs().max() <= 0.5 / 255 + 1e-6
+        assert torch.equal(half.splits[split].y, whole.splits[split].y)
 
 
 def test_a_tree_is_what_torchvision_reads(small, rng):

@@ -104,7 +104,7 @@ def test_every_published_number_is_shown_beside_ours():
         shown = {c.row: (c.published.mean, c.published.std) for c in sweep.cells if c.published}
         assert shown == {f"× {b / 256:g}": tuple(entry) for b, entry in FACTS["sweep"].items()}
         (line,) = [s for f in study(profile).figures if f.name == "sweep" for s in f.series if s.line == "published"]
-        points = dict(line.read({}))
+        points = dict(line.read())
         assert points[1] == 0
         assert points[32] == pytest.approx(FACTS["tables"]["table1"]["rows"]["gradual warmup"][0][0] - 23.60)
         assert len(points) == len(FACTS["sweep"])

@@ -4,7 +4,7 @@ batch (Fig. 4), and sensitivity to the rate (Fig. 5)."""
 from lbgap.papers.goyal.recipes import FACTS, OWN, Recipe
 from lbgap.papers.goyal.tables import warmed
 from lbgap.papers.goyal.tuned import tuned
-from lbgap.papers.paper import Axis, Figure, Series, difference
+from lbgap.papers.paper import Axis, Figure, Series, difference, published
 from lbgap.papers.recipe import point
 
 
@@ -22,8 +22,7 @@ def sweep(s: Recipe) -> Figure:
             point(plain.name, "linear scaling, training", b, s.error(b, "train")),
         ]
     base = FACTS["sweep"][OWN["reference"]][0]
-    published = [(b / OWN["reference"], error - base) for b, (error, _) in FACTS["sweep"].items()]
-    series.append(Series(above.name, "published", s.runs("SB")[:1], lambda _: published))  # shown where ours are
+    series.append(published(above.name, *((b / OWN["reference"], error - base) for b, (error, _) in FACTS["sweep"].items())))
     return Figure("sweep", "Error against the batch", (above, plain), tuple(series), mark="interval")
 
 
@@ -56,7 +55,7 @@ def matching(s: Recipe) -> Figure:
 def sensitivity(s: Recipe) -> Figure:
     """Error above that at the rule's rate, at half, the same and twice the rate."""
     panels, series = [], []
-    published = {row: entries[0][0] for row, entries in FACTS["tables"]["table2a"]["rows"].items()}
+    reported = {row: entries[0][0] for row, entries in FACTS["tables"]["table2a"]["rows"].items()}
     rows = {
         "reference batch": ("SB", "reference, the rate", "reference"),
         "large batch": ("LB", "large, linear", "large, linear"),
@@ -67,6 +66,5 @@ def sensitivity(s: Recipe) -> Figure:
         for factor in at:
             excess = difference(s.changed(factor=factor).error(batch), s.error(batch))
             series.append(point(name, "ours", factor, excess))
-        line = [(factor, published[row] - published[middle]) for factor, row in at.items()]
-        series.append(Series(name, "published", s.runs(batch)[:1], lambda _, line=line: line))
+        series.append(published(name, *((factor, reported[row] - reported[middle]) for factor, row in at.items())))
     return Figure("sensitivity", "Sensitivity to the rate", tuple(panels), tuple(series), mark="interval")

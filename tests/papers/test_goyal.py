@@ -182,6 +182,16 @@ def test_a_rate_is_chosen_on_the_held_out_images_of_the_other_seeds():
 
 
 @pytest.mark.parametrize("profile", ["cpu", "paper"])
+def test_rates_are_tuned_where_images_are_held_out_alone(profile):
+    grids = [t for t in study(profile).tables if t.name in ("tuned", "grid")]
+    drawn = [s for f in study(profile).figures for s in f.series if s.line == "tuned rate"]
+    jobs = [job for of in (*[c.quantity for t in grids for c in t.cells], *drawn) for seed in of.jobs for job in seed]
+    assert len(grids) == 2
+    assert bool(drawn) == (profile == "cpu")
+    assert all(job.data.n_validation for job in jobs)
+
+
+@pytest.mark.parametrize("profile", ["cpu", "paper"])
 def test_the_rule_lies_inside_the_grid_up_to_the_large_batch(profile):
     s = recipe(profile)
     for b in s.sizes:

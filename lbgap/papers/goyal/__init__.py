@@ -34,8 +34,9 @@ def study(settings: PaperSettings) -> Study:
         )
     deeper = next((other for other in others if other.data == s.data), None)
     shown = [tables.warmups(s), tables.rates(s), tables.gammas(s), tables.deeper(deeper), tables.sweep(s), tables.hours()]
-    shown += [tuned.table(s), tuned.grid(s), pitfalls.table(s)]
-    shown += [tables.sweep(other, "cifar") for other in others if other.data != s.data]
+    shown += [pitfalls.table(s), *(tables.sweep(other, "cifar") for other in others if other.data != s.data)]
+    for of in [of for of in recipes.values() if of.data.n_validation][:1]:  # where images are held out to choose a rate on
+        shown += [tuned.table(of), tuned.grid(of)]
     drawn = (figures.sweep(s), figures.warmups(s), figures.sensitivity(s), figures.matching(s))
     rules = (*tuned.rules(s), *pitfalls.rules(s)) if settings.profile == "cpu" and not settings.own else ()
     asked = claims(FACTS["questions"], rules) if rules else ()

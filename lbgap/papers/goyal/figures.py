@@ -16,10 +16,13 @@ def sweep(s: Recipe) -> Figure:
     for b in s.sizes:
         series += [
             point(above.name, "linear scaling", b / s.small, difference(s.error(b), reference)),
-            point(above.name, "tuned rate", b / s.small, difference(tuned(s, b), tuned(s, s.small))),
             point(plain.name, "linear scaling", b, s.error(b)),
-            point(plain.name, "tuned rate", b, tuned(s, b)),
             point(plain.name, "linear scaling, training", b, s.error(b, "train")),
+        ]
+    for b in s.sizes if s.data.n_validation else ():
+        series += [
+            point(above.name, "tuned rate", b / s.small, difference(tuned(s, b), tuned(s, s.small))),
+            point(plain.name, "tuned rate", b, tuned(s, b)),
         ]
     base = FACTS["sweep"][OWN["reference"]][0]
     series.append(published(above.name, *((b / OWN["reference"], error - base) for b, (error, _) in FACTS["sweep"].items())))

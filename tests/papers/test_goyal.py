@@ -122,6 +122,18 @@ def test_what_cannot_be_run_says_why():
         assert {c.id for c in study(profile).claims if c.reason} == {"G9", "G10"}
 
 
+@pytest.mark.parametrize("profile", ["cpu", "paper"])
+def test_effects_are_compared_with_those_of_the_batches_of_the_same_role(profile):
+    """The large batch with 8192, twice the large one with 16384, whatever multiple of the reference they are."""
+    s, of = recipe(profile), {c.id: c for c in study(profile).claims}
+    central = {claim: next(case for case in of[claim].cases if case.central) for claim in ("G1", "G2")}
+    assert central["G1"].published == pytest.approx(23.74 - 23.60)
+    assert central["G2"].published == pytest.approx(24.79 - 23.74)
+    largest = {8 * s.large: 33.96, 4 * s.large: 27.55}[max(s.sizes)]
+    assert of["G2"].cases[-1].published == pytest.approx(largest - 23.60)
+    assert of["G1"].cases[-1].published == central["G1"].published
+
+
 # ---------------------------------------------------------------- reduced
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lbgap.papers.goyal.recipes import FACTS, OWN, Recipe
-from lbgap.papers.goyal.tables import begun, published_error, times, warmed
+from lbgap.papers.goyal.tables import begun, times, warmed
 from lbgap.papers.paper import Case, Claim, Quantity, claims, combined, difference, side_by_side
 from lbgap.stats import Difference, Equivalence
 
@@ -46,8 +46,12 @@ def _on_the_sweep(s: Recipe) -> Iterator[tuple[str, Case]]:
     reference = s.error("SB")
 
     def above(batch: int, other: int) -> float | None:
-        one, two = published_error(s, batch), published_error(s, other)
-        return one.mean - two.mean if one and two else None
+        """What the paper reports of the batches that stand to its reference and large one as these to ours."""
+        one, two = (
+            FACTS["sweep"].get(OWN["large"] * b / s.large if b >= s.large else OWN["reference"] * b / s.small)
+            for b in (batch, other)
+        )
+        return one[0] - two[0] if one and two else None
 
     for b in (b for b in s.sizes if b != s.small and b <= s.large):
         label, fields = f"{s.title}, {times(s, b)}: error - the reference batch's", {"published": above(b, s.small)}

@@ -173,7 +173,7 @@ def _published() -> dict[str, Recipe]:
         "goyal.ResNet-50",
         DataSpec(name="imagenet", augment="hoffer"),
         OWN["reference"],
-        8192,
+        OWN["large"],
         OWN["epochs"],
         SGD,
         title="ResNet-50",

@@ -68,12 +68,14 @@ def load(
     *,
     subset: int = 0,
     n_validation: int | None = None,
+    label_noise: float = 0.0,
 ) -> Data:
     """Read a data set (or a fixed random subset of it) onto a device.
 
     The training examples of a subset are the first ``n_train`` entries of one permutation of the whole set, the same in every
     run; the next ``n_validation`` entries are held out. ``subset`` is the seed of that permutation. The test examples of
-    a subset are the same whatever ``subset`` is. Of a text, the first tokens are taken.
+    a subset are the same whatever ``subset`` is. Of a text, the first tokens are taken. ``label_noise`` is the share of the
+    training labels that are drawn anew, each from all classes, which and to what ``subset`` decides too.
 
     Raises:
         ValueError: unknown name, a subset larger than the set, held-out examples without ``n_train``, or files that hold
@@ -107,13 +109,25 @@ def load(
         return Split(inputs, torch.tensor(y, dtype=kind, device=device))
 
     n = n_train or len(y)
+    train = part(x, y, subset, 0, n)
+    if label_noise:
+        train = Split(train.x, _noisy(train.y, source.n_classes, label_noise, subset))
     return Data(
-        part(x, y, subset, 0, n),
+        train,
         part(xt, yt, 0, 0, n_test or len(yt)),
         source.n_classes,
         checksum,
         part(x, y, subset, n, n + held_out) if held_out else None,
     )
+
+
+def _noisy(y: Tensor, n_classes: int, share: float, seed: int) -> Tensor:
+    """Labels of which a share is drawn anew, from all classes alike: of a tenth of these the label is the old one."""
+    random = np.random.default_rng((seed, 1))
+    chosen = random.permutation(len(y))[: round(share * len(y))]
+    noisy = y.clone()
+    noisy[chosen] = torch.tensor(random.integers(n_classes, size=len(chosen)), device=y.device)
+    return noisy
 
 
 def _inputs(x: np.ndarray | list[Path], source: Source, device: str) -> Tensor | Pictures:

@@ -6,10 +6,11 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from lbgap.ascent import ascended
 from lbgap.evaluate import averages_kept
 from lbgap.pictures import Pictures
-from lbgap.sam import ascended
 from lbgap.spec import SamSpec
 from lbgap.workers import Workers, flat
 
@@ -27,6 +28,7 @@ def fill(
     workers: Workers | None = None,
     before_slice: Callable[[int], None] | None = None,
     normalised_by: str = "batch",
+    decays: Sequence[float] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Put the gradient of a batch into ``.grad``; returns the mean loss and the summed score at the weights as they are.
 
@@ -38,11 +40,13 @@ def fill(
 
     ``workers`` compute the slices in turn, one each, and end with the sum that one process would have made. ``before_slice``
     is called with a slice's number before it is computed: what is random in it must not depend on which process computes it.
+    ``decays`` are the parameters' weight decays, for a ``sam`` whose ``decay_ascends``. Of a DistributedDataParallel the last
+    backward pass alone exchanges gradients.
     """
     for p in parameters:
         p.grad = None
     if slice_size is None:
-        return _slice(model, parameters, forward, x[:], y, 1.0, sam, keep=False)
+        return _slice(model, parameters, forward, x[:], y, 1.0, sam, decays, keep=False, last=True)
     slices = math.ceil(len(y) / slice_size)
     found: list[tuple[Tensor, Tensor]] = []
 
@@ -52,8 +56,8 @@ def fill(
         if before_slice:
             before_slice(i)
         share = len(targets) / len(y)
-        weight = 1.0 if normalised_by == "slice" else share
-        loss, score = _slice(model, parameters, forward, part, targets, weight, sam, keep=i > 0)
+        weight, last = 1.0 if normalised_by == "slice" else share, i == len(slices) - 1
+        loss, score = _slice(model, parameters, forward, part, targets, weight, sam, decays, keep=i > 0, last=last)
         found.append((loss * share, score))
 
     if workers is None:
@@ -63,6 +67,12 @@ def fill(
         found = _in_turn(parameters, slices, compute, found, workers)
     losses, scores = zip(*found, strict=True)
     return torch.stack(losses).sum(), torch.stack(scores).sum()
+
+
+def decays_of(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> list[float]:
+    """The present weight decay of each parameter, as the optimizer's groups have it."""
+    of = {p: group.get("weight_decay", 0.0) for group in optimizer.param_groups for p in group["params"]}
+    return [of.get(p, 0.0) for p in parameters]
 
 
 def _in_turn(
@@ -102,29 +112,38 @@ def _slice(
     y: Tensor,
     weight: float,
     sam: SamSpec | None,
+    decays: Sequence[float] | None,
     keep: bool,
+    last: bool,
 ) -> tuple[Tensor, Tensor]:
     """Add one slice's gradient, times its ``weight``; ``keep``: batch norm's running averages stay."""
     if sam is None:
-        with averages_kept(model, keep):
-            loss, score = forward(x, y)
-        (loss if weight == 1.0 else loss * weight).backward()
+        with _alone(model, not last):
+            with averages_kept(model, keep):
+                loss, score = forward(x, y)
+            (loss if weight == 1.0 else loss * weight).backward()
         return loss.detach(), score
-    settled = {"rho": sam.rho, "norm": sam.norm, "adaptive": sam.adaptive}
+    settled = {"rho": sam.rho, "norm": sam.norm, "adaptive": sam.adaptive, "decays": decays if sam.decay_ascends else None}
     at_w, gradients = None, None
     for ascent in range(sam.ascents):
         # passes of one update share their dropout masks: all but the last leave the generators as they found them
-        with _generators_kept(x), _mode(model, sam.inference_mode != "none"):
+        with _generators_kept(x), _mode(model, sam.inference_mode != "none"), _alone(model):
             with averages_kept(model, keep or ascent > 0 or sam.averages == "last"):
                 with nullcontext() if gradients is None else ascended(parameters, gradients=gradients, **settled):
                     loss, score = forward(x, y)
                     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         at_w = at_w or (loss.detach(), score)
-    with ascended(parameters, gradients=gradients, **settled), _mode(model, sam.inference_mode == "both"):
+    there = ascended(parameters, gradients=gradients, **settled)
+    with there, _mode(model, sam.inference_mode == "both"), _alone(model, not last):
         with averages_kept(model, keep or sam.averages == "first"):
             loss, _ = forward(x, y)
         (loss if weight == 1.0 else loss * weight).backward()
     return at_w
+
+
+def _alone(model: nn.Module, alone: bool = True):
+    """Inside, a DistributedDataParallel leaves each process the gradient that it found."""
+    return model.no_sync() if alone and isinstance(model, DistributedDataParallel) else nullcontext()
 
 
 @contextmanager

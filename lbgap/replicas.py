@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from lbgap import ghost, models, schedule, train
+from lbgap.ascent import ascended
 from lbgap.data import Data
 from lbgap.evaluate import averages_kept, loss_and_metric
 from lbgap.models.hoffer import Standardize
 from lbgap.optimizers import without_decay
-from lbgap.sam import ascended
 from lbgap.sources import lookup
 from lbgap.spec import OptimizerSpec, Train
 from lbgap.tasks import task_of
@@ -43,7 +43,7 @@ def kind(spec: Train) -> str | None:
         return None
     if spec.optimizer.loss_scale != 1.0 or spec.optimizer.momentum_buffer != "gradients":
         return None
-    if spec.sam and spec.sam.inference_mode != "none":
+    if spec.sam and (spec.sam.inference_mode != "none" or spec.sam.decay_ascends):
         return None
     values = {name: value for name, value in spec.canonical().items() if name not in FREE}
     for part in FREE_WITHIN.keys() & values.keys():

@@ -1,86 +1,92 @@
 """Sharpness-aware minimization (Foret et al. 2021) in anyone's loop, around any torch optimizer.
 
->>> loss_of(model(x), y).backward()
->>> with ascended(model.parameters(), rho=0.05), averages_kept(model):  # weights at w + e(w)
-...     optimizer.zero_grad()
-...     loss_of(model(x), y).backward()
->>> optimizer.step()                                                     # weights at w again, gradient from w + e(w)
-
-Schedulers and clipping stay on the optimizer. The perturbation knows the gradient of the loss alone: what an optimizer adds
-to it, such as weight decay, stays out of it unless it was added to ``.grad`` before.
+Training runs of this library, which say the same in a :class:`lbgap.spec.SamSpec`, go through the same functions.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-NORMS = ("2", "inf")
+from lbgap import gradient
+from lbgap.spec import SamSpec
 
-
-def perturbation(
-    weights: list[Tensor], gradients: list[Tensor | None], rho: float, norm: str = "2", adaptive: bool = False
-) -> list[Tensor | None]:
-    """e(w), the steepest step of length ``rho`` to first order (Foret et al. 2021, eq. 2), for each weight tensor.
-
-    Norm 2: rho g / ||g||; infinity: rho sign(g). Adaptive (Kwon et al. 2021, eq. 6): the ball is stretched by T = |w|, so that
-    e = rho T^2 g / ||T g||, or rho T sign(g), and rescaling the weights of a layer changes nothing. Zero where the gradient is.
-
-    Raises:
-        ValueError: a negative ``rho``, or an unknown norm.
-    """
-    if not 0 <= rho < float("inf"):
-        raise ValueError(f"rho is {rho}; accepted is a number from 0")
-    if norm not in NORMS:
-        raise ValueError(f"norm is {norm!r}; accepted are {', '.join(NORMS)}")
-    there = [i for i, g in enumerate(gradients) if g is not None]
-    if not there:
-        return list(gradients)
-    scaled = [gradients[i] for i in there]
-    sizes = torch._foreach_abs([weights[i] for i in there]) if adaptive else []
-    if adaptive:
-        scaled = torch._foreach_mul(scaled, sizes)
-    if norm == "inf":
-        found = torch._foreach_mul(torch._foreach_sign(scaled), rho)
-    else:
-        length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(scaled)))
-        # where the gradient vanishes there is no steepest direction, and 0 / tiny is 0
-        found = torch._foreach_mul(scaled, rho / length.clamp_min(torch.finfo(length.dtype).tiny))
-    if adaptive:
-        found = torch._foreach_mul(found, sizes)
-    steps: list[Tensor | None] = [None] * len(weights)
-    for i, step in zip(there, found, strict=True):
-        steps[i] = step
-    return steps
+LossOf = Callable[[Tensor, Tensor], Tensor]  # inputs, targets -> mean loss
 
 
-@contextmanager
-def ascended(
-    parameters: Iterable[Tensor],
-    rho: float = 0.05,
-    norm: str = "2",
-    adaptive: bool = False,
-    gradients: Sequence[Tensor | None] | None = None,
-) -> Iterator[None]:
-    """Inside, the parameters stand at w + e(w); outside, bit for bit at w.
+class SAM:
+    """The gradient at w + e(w), put where ``loss.backward()`` would have put that at w.
+
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    >>> sam = SAM(optimizer, model, rho=0.05)
+    >>> for x, y in batches:
+    ...     loss = sam.backward(lambda x, y: cross_entropy(model(x), y), x, y)  # in place of loss.backward()
+    ...     torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+    ...     optimizer.step()
+    ...     scheduler.step()
+
+    e(w) is the step of length ``rho`` that raises the loss most to first order: rho g / ||g||, over all parameters of the
+    optimizer together (eq. 2 with p = 2). Weights come back bit for bit, clipping and schedules are the optimizer's as usual,
+    batch norm's running averages take up the pass at w alone, and the passes of one step share their dropout masks. A ``rho``
+    of 0 leaves the optimizer's own steps, bit for bit.
+
+    With :class:`torch.amp.GradScaler` the loss is scaled inside; the rest is the usual:
+
+    >>> loss = sam.backward(loss_of, x, y, scaler)
+    >>> scaler.unscale_(optimizer)  # before clipping
+    >>> scaler.step(optimizer)      # skipped, as ever, where a gradient of either pass is not finite
+    >>> scaler.update()
+
+    With ``model = DistributedDataParallel(model)`` nothing changes: every pass but the last of a step runs under
+    ``model.no_sync()``, so that each process ascends along the gradient of its own examples, as the authors' code does, and
+    gradients are exchanged once a step.
 
     Args:
-        parameters: of the network; those that do not require a gradient stay.
-        rho, norm, adaptive: as in :func:`perturbation`.
-        gradients: of the parameters that do, from which e(w) is made (None: their present ``.grad``).
+        optimizer: any of torch's, on parameters of the model; read for its parameters and their weight decay, never stepped.
+        model: the network, in training or evaluation mode as it should be used.
+        rho: radius of the ball, from 0.
+        m: examples that share one e(w) (m-SAM, section 4.1); the gradients of the parts are averaged. None: the whole batch.
+        norm: of the ball, "2" or "inf".
+        adaptive: ASAM's ball, stretched by |w| (Kwon et al. 2021).
+        ascents: gradient steps by which e(w) is found (appendix C.6).
+        decay_ascends: whether weight decay enters e(w), as where it is part of the loss (the authors' code), or stays out.
     Raises:
-        ValueError: what :func:`perturbation` raises.
+        ValueError: a negative ``rho`` or another value that is not accepted, in one sentence.
     """
-    weights = [p for p in parameters if p.requires_grad]
-    with torch.no_grad():
-        steps = perturbation(weights, [p.grad for p in weights] if gradients is None else list(gradients), rho, norm, adaptive)
-        origin = [p.detach().clone() for p in weights]
-        moved = [i for i, step in enumerate(steps) if step is not None]
-        if moved:
-            torch._foreach_add_([weights[i] for i in moved], [steps[i] for i in moved])
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            torch._foreach_copy_(weights, origin)
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        model: nn.Module,
+        rho: float = 0.05,
+        m: int | None = None,
+        norm: str = "2",
+        adaptive: bool = False,
+        ascents: int = 1,
+        decay_ascends: bool = False,
+    ):
+        if m is not None and not (isinstance(m, int) and m >= 1):
+            raise ValueError(f"m is {m!r}; accepted is a whole number from 1, or None for the whole batch")
+        self.settings = SamSpec(rho=rho, norm=norm, adaptive=adaptive, ascents=ascents, decay_ascends=decay_ascends)
+        self.optimizer, self.model, self.m = optimizer, model, m
+
+    def backward(self, loss_of: LossOf, x: Tensor, y: Tensor, scaler: torch.amp.GradScaler | None = None) -> Tensor:
+        """Put the gradient of SAM into ``.grad``, in place of what was there.
+
+        Args:
+            loss_of: makes inputs and targets, or a part of them, into their mean loss under the model.
+            x, y: the batch, (n, ...) each.
+            scaler: of half-precision training; the gradients are scaled by it.
+        Returns:
+            The mean loss at w, not scaled.
+        """
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
+        scale = 1.0 if scaler is None else scaler.scale(x.new_ones((), dtype=torch.float32)).item()
+
+        def forward(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            loss = loss_of(x, y)
+            return (loss if scaler is None else scaler.scale(loss)), loss.new_zeros(())
+
+        decays = [scale * decay for decay in gradient.decays_of(self.optimizer, parameters)]
+        loss, _ = gradient.fill(self.model, parameters, forward, x, y, self.m, self.settings, decays=decays)
+        return loss / scale

@@ -18,7 +18,8 @@ class DataSpec(Frozen):
     """Which data: a set, a subset of it (None = all), the augmentation of the training inputs.
 
     ``subset`` is the seed that draws the ``n_train`` training examples; the ``n_validation`` after them are held out of
-    both splits, so that a rate can be chosen on them.
+    both splits, so that a rate can be chosen on them. ``label_noise`` is the share of the training labels that are drawn anew,
+    each from all classes (symmetric noise); held-out and test labels stay.
     """
 
     name: str
@@ -27,6 +28,7 @@ class DataSpec(Frozen):
     augment: Literal["none", "keskar", "hoffer", "goyal"] = "none"
     subset: Seed = 0
     n_validation: Count | None = None
+    label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     @model_validator(mode="after")
     def _within_the_set(self):
@@ -42,6 +44,8 @@ class DataSpec(Frozen):
             raise ValueError(f"augment is '{self.augment}'; {self.name} accepts none, since its targets are no labels")
         if self.augment == "goyal" and not source.on_disk:
             raise ValueError(f"augment is 'goyal'; {self.name} accepts none, keskar, hoffer, since its pictures are small")
+        if self.label_noise and source.task != "classify":
+            raise ValueError(f"label_noise is {self.label_noise:g}; {self.name} accepts 0, since its targets are no labels")
         if self.n_validation is not None and self.n_validation > source.n_train - self.size:
             raise ValueError(
                 f"n_validation is {self.n_validation}; with {self.size} training examples {self.name} accepts "
@@ -113,6 +117,7 @@ class SamSpec(Frozen):
     steps by which e(w) is found. ``averages``: whether batch norm's running averages take up the statistics of the first
     pass, at w (as in the authors' code), or those of the last, at w + e(w). ``inference_mode`` runs the network as in
     evaluation, dropout off and batch norm on its running averages, in "none" of the passes, the "ascent" ones, or "both".
+    ``decay_ascends``: e(w) is made of the gradient with weight decay in it, as where the decay is part of the loss.
 
     With ``Train.slice_size`` m each slice of m examples has its own e(w): m-sharpness.
     """
@@ -123,6 +128,7 @@ class SamSpec(Frozen):
     ascents: Count = 1
     averages: Literal["first", "last"] = "first"
     inference_mode: Literal["none", "ascent", "both"] = "none"
+    decay_ascends: bool = False
 
 
 class RobustSpec(Frozen):

@@ -162,7 +162,8 @@ class Shared:
 def load_data(spec: Train, device: str = "cpu") -> Data:
     """The data of a run; what :func:`lbgap.data.load` raises."""
     of = spec.data
-    return load(of.name, of.n_train, of.n_test, device, subset=of.subset, n_validation=of.n_validation)
+    more = {"subset": of.subset, "n_validation": of.n_validation, "label_noise": of.label_noise}
+    return load(of.name, of.n_train, of.n_test, device, **more)
 
 
 def initial_model(spec: Train, data: Data) -> nn.Module:
@@ -370,6 +371,7 @@ class Training:
                 self.workers,
                 self._before_slice,
                 self.spec.normalised_by,
+                gradient.decays_of(self.optimizer, self.parameters),
             )
             if of.loss_scale != 1.0:
                 torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], of.loss_scale)

@@ -42,6 +42,7 @@ FLOORS = {
         "tasks",
         "gradient",
         "optimizers",
+        "ascent",
         "sam",
         "workers",
         "replicas",

@@ -9,7 +9,7 @@ from conftest import digits_run
 from torch import nn
 
 from lbgap import gradient, train
-from lbgap.sam import ascended, perturbation
+from lbgap.ascent import ascended, perturbation
 from lbgap.spec import DataSpec, OptimizerSpec, SamSpec
 from lbgap.tasks import CLASSIFY
 

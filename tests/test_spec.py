@@ -32,6 +32,7 @@ CHANGES = {
     "data.n_train": {"data": DataSpec(name="digits", n_train=1000)},
     "data.subset": {"data": DataSpec(name="digits", n_train=1000, subset=1)},
     "data.n_validation": {"data": DataSpec(name="digits", n_train=1000, n_validation=100)},
+    "data.label_noise": {"data": DataSpec(name="digits", label_noise=0.4)},
     "data.n_test": {"data": DataSpec(name="digits", n_test=100)},
     "data.augment": {"data": DataSpec(name="digits", augment="keskar")},
     "model": {"model": "keskar.F2"},
@@ -86,6 +87,7 @@ CHANGES = {
     "sam.ascents": {"sam": SamSpec(rho=0.05, ascents=2)},
     "sam.averages": {"sam": SamSpec(rho=0.05, averages="last")},
     "sam.inference_mode": {"sam": SamSpec(rho=0.05, inference_mode="ascent")},
+    "sam.decay_ascends": {"sam": SamSpec(rho=0.05, decay_ascends=True)},
     "semantics": {"semantics": 1000},
 }
 

@@ -30,7 +30,7 @@ def fully_connected(
         if dropout:
             layers.append(nn.Dropout(dropout))
         size = width
-    return _glorot(nn.Sequential(*layers, nn.Linear(size, n_classes)))
+    return glorot(nn.Sequential(*layers, nn.Linear(size, n_classes)))
 
 
 def shallow(shape, n_classes, batch_norm: bool = True) -> nn.Module:
@@ -50,7 +50,7 @@ def shallow(shape, n_classes, batch_norm: bool = True) -> nn.Module:
     for units in (384, 192):
         layers += [nn.Linear(size, units), *([nn.BatchNorm1d(units)] if batch_norm else []), nn.ReLU(), nn.Dropout(0.5)]
         size = units
-    return _glorot(nn.Sequential(*layers, nn.Linear(size, n_classes)))
+    return glorot(nn.Sequential(*layers, nn.Linear(size, n_classes)))
 
 
 def deep(shape, n_classes) -> nn.Module:
@@ -67,10 +67,10 @@ def deep(shape, n_classes) -> nn.Module:
         height, width = height // 2, width // 2
     size = channels * height * width
     layers += [nn.Flatten(), nn.Dropout(0.5), nn.Linear(size, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Dropout(0.5)]
-    return _glorot(nn.Sequential(*layers, nn.Linear(512, n_classes)))
+    return glorot(nn.Sequential(*layers, nn.Linear(512, n_classes)))
 
 
-def _glorot(model: nn.Module) -> nn.Module:
+def glorot(model: nn.Module) -> nn.Module:
     """Keras-1 defaults: Glorot-uniform weights, zero biases; drawn in the order of the layers."""
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):

@@ -174,7 +174,7 @@ def execute(
         train.Stopped: the deadline came first; the next call goes on.
     """
     device = _prepared(device)
-    begun, clock = datetime.now(UTC), time.perf_counter()
+    begun, clock, processor_clock = datetime.now(UTC), time.perf_counter(), time.process_time()
     pieces = {}
     if parent_diverged:
         results, checksum = (train.nothing(job) if isinstance(job, Train) else {"diverged": True}), None
@@ -183,7 +183,8 @@ def execute(
         checkpoint = _checkpoint(job, cache, keep, deadline=deadline)
         results = _train(job, cache, device, keep, checkpoint)
         checksum, seconds = results.pop("checksum"), checkpoint.seconds()
-        pieces = {"resumed": checkpoint.resumed} if checkpoint.resumed else {}
+        used = {"processor_seconds": round(time.process_time() - processor_clock, 3)}  # of a run made in one piece
+        pieces = {"resumed": checkpoint.resumed} if checkpoint.resumed else used
         if crew := train.divided(job):
             pieces["workers"] = crew.size
     else:

@@ -34,6 +34,7 @@ NETWORKS = {
     "goyal.ResNet-101": Network("lbgap.models.goyal:imagenet", {"depth": 101}),
     "smith.autoencoder": Network("lbgap.models.smith:autoencoder"),
     "smith.LSTM": Network("lbgap.models.smith:language_model"),
+    "foret.WRN": Network("lbgap.models.foret:wide_residual"),
     "vienna.CNN": Network("lbgap.models.vienna:convolutional"),
 }
 

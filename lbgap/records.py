@@ -41,6 +41,11 @@ class Record:
         """The job's key."""
         return self.job.key
 
+    @property
+    def readable(self) -> dict[str, Any]:
+        """What a quantity reads: the results, and as ``provenance`` what they were made with, such as the time."""
+        return self.results | {"provenance": self.provenance}
+
     def agrees(self, other: "Record") -> bool:
         """Same job and same numbers; of runs that trained together, the same up to their rounding (:data:`ROUNDING`)."""
         if self.key != other.key or not {"replicas"} & (self.provenance.keys() | other.provenance.keys()):

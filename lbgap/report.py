@@ -24,7 +24,7 @@ def values(quantity: Quantity, store: Store) -> list[float | None]:
         if any(r is None for r in records):
             out.append(None)
         else:
-            out.append(quantity.value(*(r.results for r in records)))
+            out.append(quantity.value(*(r.readable for r in records)))
     return out
 
 
@@ -127,7 +127,7 @@ def figure_frame(figure: Figure, store: Store) -> pd.DataFrame:
         for seed, jobs in enumerate(series.jobs):
             records = [store.get(job) for job in jobs]
             if all(records):
-                points = series.points(*(r.results for r in records))
+                points = series.points(*(r.readable for r in records))
                 lines += [(series.panel, line, seed, x, y) for line, x, y in points]
                 ours |= {series.panel} if records and points else set()
     return pd.DataFrame([line for line in lines if line[0] in ours], columns=["panel", "line", "seed", "x", "y"])

@@ -146,7 +146,7 @@ def _of_figure(paper: str, name: str, store: Store) -> Trace:
                 records = [store.get(job) for job in jobs]
                 if records and all(records) and filled.setdefault(series.panel, study.profile) == study.profile:
                     keys = tuple(dict.fromkeys(r.key for r in records))
-                    for line, x, y in series.points(*(r.results for r in records)):
+                    for line, x, y in series.points(*(r.readable for r in records)):
                         at = ticks[series.panel][int(x)] if ticks.get(series.panel) else x
                         lines.append((series.panel, line, at, study.profile, seed, y, _state(y, jobs, store), keys))
     places = ("panel", "line", "x")

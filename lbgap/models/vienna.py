@@ -12,12 +12,16 @@ from lbgap.models.keskar import glorot
 FILTERS = (32, 64)
 
 
-def convolutional(shape, n_classes, dropout: float = 0.25, batch_norm: bool = False) -> nn.Module:
-    """2 x [3x3 convolution, (BN,) ReLU, 2x2 max-pool, (dropout)], then Linear."""
+def convolutional(shape, n_classes, dropout: float = 0.25, batch_norm: bool = False, padding: int = 0) -> nn.Module:
+    """2 x [3x3 convolution, (BN,) ReLU, 2x2 max-pool, (dropout)], then Linear; images of 8x8 pixels need a padding of 1."""
     channels, height, width = shape
     layers: list[nn.Module] = []
     for filters in FILTERS:
-        layers += [nn.Conv2d(channels, filters, 3), *([nn.BatchNorm2d(filters)] if batch_norm else []), nn.ReLU()]
+        layers += [
+            nn.Conv2d(channels, filters, 3, padding=padding),
+            *([nn.BatchNorm2d(filters)] if batch_norm else []),
+            nn.ReLU(),
+        ]
         layers += [nn.MaxPool2d(2), *([nn.Dropout(dropout)] if dropout else [])]
-        channels, height, width = filters, (height - 2) // 2, (width - 2) // 2
+        channels, height, width = filters, (height - 2 + 2 * padding) // 2, (width - 2 + 2 * padding) // 2
     return glorot(nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * height * width, n_classes)))

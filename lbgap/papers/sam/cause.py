@@ -1,0 +1,116 @@
+"""Why it failed: inference mode in the SAM step, and how sharp the solutions are by which measure."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from lbgap.papers.paper import Case, Cell, Quantity, Table, combined, difference
+from lbgap.papers.recipe import Recipe
+from lbgap.papers.sam import compute, grid
+from lbgap.papers.sam.recipes import M, Recipes, with_sam
+from lbgap.papers.sam.search import tuned_sam
+from lbgap.stats import Difference, Ratio, rank_correlation
+
+# which of the two inference mode takes away: dropout (the report's network has it), batch norm (their code's first one had)
+NETWORKS = {"dropout": {}, "batch norm": {"dropout": 0.0, "batch_norm": True}}
+MODES = {"as published": "none", "inference mode": "both"}
+
+
+def modes(s: Recipe, rho: float) -> dict[tuple[str, str], Recipe]:
+    """(what the network has, mode of the SAM step) -> recipe, at the one rate of the grid."""
+    return {
+        (network, mode): with_sam(s.changed(options={**s.options, **options}), rho, inference_mode=value)
+        for network, options in NETWORKS.items()
+        for mode, value in MODES.items()
+    }
+
+
+def table(recipes: Recipes, rho: float) -> Table:
+    """The large batch with SAM under each mode, with dropout or batch norm."""
+    cells = []
+    for n, s in recipes.items():
+        of = modes(s, rho)
+        for network, options in NETWORKS.items():
+            plain = s.changed(options={**s.options, **options})
+            rows = {"plain": plain} | {f"SAM, {mode}": of[network, mode] for mode in MODES}
+            for row, runs in rows.items():
+                columns = {"train loss": grid.loss(runs, "LB", "train"), "test loss": grid.loss(runs, "LB")}
+                columns["test"] = runs.accuracy("LB", "test", "running")
+                if row != "plain":
+                    columns["test loss, - plain"] = difference(columns["test loss"], grid.loss(plain, "LB"))
+                cells += [Cell(f"{n}, {network}, {row}", column, None, q, runs.words) for column, q in columns.items()]
+    return Table("cause", "The large batch at the report's one rate: dropout or batch norm", "nats; percent", tuple(cells))
+
+
+def rules(recipes: Recipes, rho: float) -> Iterator[tuple[str, Case]]:
+    """Q3: inference mode costs test loss; Q4: it does so where dropout is what it takes away."""
+    above = Difference("above")
+    for n, s in recipes.items():
+        of = modes(s, rho)
+        fields = {"unit": "nats", "scope": "reading"}
+        harm = {
+            network: difference(*(grid.loss(of[network, mode], "LB") for mode in ("inference mode", "as published")))
+            for network in NETWORKS
+        }
+        for batch, size in (("SB", s.small), ("LB", s.large)):
+            sides = (grid.loss(of["dropout", mode], batch) for mode in ("inference mode", "as published"))
+            label = f"{n}, batch {size}: test loss with SAM, inference mode - as published"
+            yield "Q3", s.case(label, above, *sides, central=batch == "LB", **fields)
+        label = f"{n}, batch {s.large}: what inference mode costs, with dropout - with batch norm"
+        yield "Q4", s.case(label, above, harm["dropout"], harm["batch norm"], central=True, **fields)
+
+
+# ---------------------------------------------------------------- measures
+
+
+def solutions(s: Recipe) -> dict[str, compute.Way]:
+    """Those whose sharpness is compared, all at their tuned rates."""
+    of = compute.ways(s)
+    rows = ("SB", "SB, SAM", "LB", "LB, SAM", f"LB, SAM, m = {M}")
+    inference = compute.Way(tuned_sam(s, "LB", inference_mode="both"), "LB", 2)
+    return {row: of[row] for row in rows} | {"LB, SAM, inference mode": inference}
+
+
+def measures(s: Recipe, batch: str) -> dict[str, Quantity]:
+    """Keskar's metric, what SAM minimises on parts of 32 and on whole large batches, and the largest eigenvalue."""
+    sample = {"examples": grid.EXAMPLES} if s.own_subset else {}
+    read = {"batch_norm": "running"}
+    parts = {"parts": grid.EXAMPLES // M} if s.own_subset else {}
+    return {
+        "eps1e-3": grid.sharp(s, batch),
+        f"m-sharpness, m = {M}": grid.measured(s, batch, "m_sharpness", rho=0.05, m=M, **parts, **read),
+        f"m-sharpness, m = {s.large}": grid.measured(s, batch, "m_sharpness", rho=0.05, m=s.large, **read),
+        "largest eigenvalue": grid.measured(s, batch, "eigenvalues", "eigenvalue_1", tolerance=0.01, **sample, **read),
+    }
+
+
+def sharpness_table(recipes: Recipes) -> Table:
+    """Accuracy and every measure of the tuned solutions."""
+    cells = []
+    for n, s in recipes.items():
+        for row, way in solutions(s).items():
+            columns = {"test": way.recipe.accuracy(way.batch, "test", "running"), **measures(way.recipe, way.batch)}
+            cells += [Cell(f"{n}, {row}", column, None, quantity, way.recipe.words) for column, quantity in columns.items()]
+    title = "How sharp the tuned solutions are, measure by measure"
+    return Table("measures", title, "percent; metric 2.1; nats, rho 0.05; 1 / weight²", tuple(cells), digits=3)
+
+
+def _ranked(one: list[Quantity], other: list[Quantity]) -> Quantity:
+    """Rank correlation over the solutions, seed by seed."""
+    return combined(lambda *values: rank_correlation(*np.reshape(values, (2, -1))), *one, *other)
+
+
+def sharpness_rules(recipes: Recipes) -> Iterator[tuple[str, Case]]:
+    """A4, and Q5: Keskar's sharpness and SAM's objective rank the solutions alike."""
+    for n, s in recipes.items():
+        of = solutions(s)
+        found = {row: measures(way.recipe, way.batch) for row, way in of.items()}
+        for batch, size in (("SB", s.small), ("LB", s.large)):
+            sides = (found[row]["largest eigenvalue"] for row in (batch, f"{batch}, SAM"))
+            label = f"{n}, batch {size}: largest eigenvalue, plain / SAM"
+            yield "A4", of[batch].recipe.case(label, Ratio(1), *sides, central=batch == "SB", unit="times")
+        columns = [[found[row][name] for row in found] for name in ("eps1e-3", f"m-sharpness, m = {s.large}")]
+        alike = _ranked(*columns)
+        label = f"{n}: rank correlation of Keskar's sharpness with m-sharpness, {len(found)} solutions"
+        none = Quantity(alike.jobs, lambda *_: 0.0)
+        yield "Q5", s.case(label, Difference("above"), alike, none, central=True, unit="rank correlation")

@@ -1,0 +1,117 @@
+"""At equal compute: SAM at a large batch, whose steps cost twice as much, against the same cost spent otherwise; all tuned."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lbgap import schedule
+from lbgap.papers.paper import Axis, Case, Cell, Figure, Table, difference
+from lbgap.papers.recipe import Recipe, point
+from lbgap.papers.sam import grid
+from lbgap.papers.sam.recipes import M, Recipes, at_rate
+from lbgap.papers.sam.search import CHOSEN, tuned, tuned_sam
+from lbgap.spec import Warmup
+from lbgap.stats import Difference
+
+WARMUP = 0.2  # of the budget, from the small batch's rate up
+MARGIN = 0.5  # points of accuracy within which a gap counts as closed
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to train: the recipe and its batch, and what it costs, in gradients of the plain training of as many epochs."""
+
+    recipe: Recipe
+    batch: str
+    cost: float
+
+
+def longer(s: Recipe, times: int) -> Recipe:
+    """As many times the epochs."""
+    return s.changed(epochs=s.epochs * times, evaluate_every=s.evaluate_every * times)
+
+
+def by_rule(s: Recipe, rule) -> Recipe:
+    """The large batch at the rate that a rule makes of the small batch's, with a gradual warmup (Goyal et al. 2017)."""
+    start = CHOSEN["SB"].plain
+    rate = rule(start, s.large, s.small)
+    updates = round(WARMUP * s.epochs * math.ceil(s.data.size / s.large))
+    return at_rate(s, rate).fixing(warmup=Warmup(updates=updates, start=start / rate))
+
+
+def ways(s: Recipe) -> dict[str, Way]:
+    """Every way, by what a row calls it."""
+    small, large = tuned(s, "SB"), tuned(s, "LB")
+    normed = large.changed(options={**s.options, "batch_norm": True})
+    normed_sam = tuned_sam(s, "LB").changed(options=normed.options)
+    return {
+        "SB": Way(small, "SB", 1),
+        "SB, SAM": Way(tuned_sam(s, "SB"), "SB", 2),
+        "LB": Way(large, "LB", 1),
+        "LB, linear rule with warmup": Way(by_rule(s, schedule.linear_scaling), "LB", 1),
+        "LB, square-root rule with warmup": Way(by_rule(s, schedule.square_root_scaling), "LB", 1),
+        "LB, SAM": Way(tuned_sam(s, "LB"), "LB", 2),
+        f"LB, SAM, m = {M}": Way(tuned_sam(s, "LB", M), "LB", 2),
+        "LB, twice the updates": Way(longer(large, 2), "LB", 2),
+        "LB, SAM, twice the updates": Way(longer(tuned_sam(s, "LB"), 2), "LB", 4),
+        "LB, four times the updates": Way(longer(large, 4), "LB", 4),
+        "LB, batch norm": Way(normed, "LB", 1),
+        "LB, ghost batch norm": Way(normed.fixing(ghost_batch_size=s.small), "LB", 1),
+        "LB, batch norm, SAM": Way(normed_sam, "LB", 2),
+    }
+
+
+def table(recipes: Recipes) -> Table:
+    """Accuracy and losses of every way, and its distance from the small batch and from the plain large one."""
+    cells = []
+    for n, s in recipes.items():
+        of = ways(s)
+        test = {row: way.recipe.accuracy(way.batch, "test", "running") for row, way in of.items()}
+        for row, way in of.items():
+            runs = way.recipe.of_runs(way.batch, lambda r, cost=way.cost: cost)
+            columns = {"cost": runs, "test": test[row], "test loss": grid.loss(way.recipe, way.batch)}
+            columns["train loss"] = grid.loss(way.recipe, way.batch, "train")
+            if row != "SB":
+                columns["test, - SB"] = difference(test[row], test["SB"])
+            if row != "LB":
+                columns["test, - LB"] = difference(test[row], test["LB"])
+            cells += [Cell(f"{n}, {row}", column, None, quantity, way.recipe.words) for column, quantity in columns.items()]
+    title = "What to spend on: accuracy at a large batch, and what it costs"
+    return Table("compute", title, "gradients of the plain run; percent; nats; points", tuple(cells))
+
+
+def figure(recipes: Recipes) -> Figure:
+    """Accuracy against cost, a point a way."""
+    panels, series = [], []
+    for n, s in recipes.items():
+        panels.append(Axis(n, "cost, in gradients of the plain run", "test accuracy, percent", log_x=True))
+        series += [
+            point(n, row, way.cost, way.recipe.accuracy(way.batch, "test", "running"))
+            for row, way in ways(s).items()
+            if "batch norm" not in row
+        ]
+    return Figure("spent", "Accuracy against what it costs", tuple(panels), tuple(series), mark="interval")
+
+
+def rules(recipes: Recipes) -> Iterator[tuple[str, Case]]:
+    """The title's question (Q1), equal compute (Q2), and Foret et al.'s claims that the tuned runs bear on."""
+    for n, s in recipes.items():
+        of = ways(s)
+        test = {row: way.recipe.accuracy(way.batch, "test", "running") for row, way in of.items()}
+
+        def step(label: str, rule, a: str, b: str, test=test, of=of, **fields) -> Case:
+            return of[a].recipe.case(label, rule, test[a], test[b], **fields)
+
+        above, m = Difference("above"), f"LB, SAM, m = {M}"
+        # "rescued": not worse than the small batch by the margin
+        yield "Q1", step(f"{n}: LB with SAM - SB", Difference("above", -MARGIN), "LB, SAM", "SB", central=True)
+        yield "Q1", step(f"{n}: LB with SAM - LB", above, "LB, SAM", "LB")
+        yield "Q2", step(f"{n}: LB with SAM - LB, twice the updates", above, "LB, SAM", "LB, twice the updates", central=True)
+        yield "Q6", step(f"{n}: LB - SB, both tuned", Difference("below"), "LB", "SB", central=True)
+        for batch, size in (("SB", s.small), ("LB", s.large)):
+            yield "A1", step(f"{n}, batch {size}: accuracy, SAM - plain", above, f"{batch}, SAM", batch, central=batch == "SB")
+        twice = "twice the updates"
+        yield "A2", step(f"{n}, SAM: accuracy, {twice} - once", above, f"LB, SAM, {twice}", "LB, SAM", central=True)
+        label = f"{n}, plain: accuracy, four times the updates - twice"
+        yield "A2", step(label, Difference("below"), "LB, four times the updates", f"LB, {twice}")
+        yield "A3", step(f"{n}, batch {s.large}: accuracy, m = {M} - m = {s.large}", above, m, "LB, SAM", central=True)

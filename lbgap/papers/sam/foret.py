@@ -1,0 +1,185 @@
+"""Foret et al.'s own tables, defined in profile ``paper``; and label noise, radius and inner steps on the report's network.
+
+Readings of the paper's runs: momentum is Nesterov's and gradients are clipped at 5, as in the code; weight decay is part of the
+loss there, so that it enters e(w); each of 8 devices has its own e(w) on 32 of the 256 examples, with batch-norm statistics of
+its own. The code drops an epoch's incomplete last batch, which is kept here. Plain training gets the better of once and twice
+the epochs, chosen on the other seeds.
+"""
+
+from collections.abc import Callable, Iterator
+
+from lbgap.papers.paper import Case, Cell, Quantity, Table, best_on_the_others, combined
+from lbgap.papers.recipe import Recipe, published_table
+from lbgap.papers.sam import compute
+from lbgap.papers.sam.recipes import FACTS, M, Recipes, with_sam
+from lbgap.papers.sam.search import CHOSEN, tuned, tuned_sam
+from lbgap.spec import DataSpec, OptimizerSpec
+from lbgap.stats import Difference, Equivalence
+
+NOISE = 0.4
+NOISE_RHO = 0.1  # of Foret et al., section 3.3
+STEPS = (1, 3)
+LEVELS = {"20": (0.2, 0.1), "40": (0.4, 0.1), "60": (0.6, 0.1), "80": (0.8, 0.05)}  # Table 4: noise, rho
+WIDE = {  # rows of Table 1 that need no other network or augmentation: epochs, rate, weight decay, rho by data set
+    "WRN-28-10 200 ep / Basic": (200, 0.1, 5e-4, {"C10": 0.05, "C100": 0.1}),
+    "WRN-28-10 1800 ep / Basic": (1800, 0.05, 1e-3, {"C10": 0.05, "C100": 0.1}),
+}
+
+
+# ---------------------------------------------------------------- the paper's own runs
+
+
+def _own(model: str, data: DataSpec, epochs: int, rate: float, decay: float, **options) -> Recipe:
+    """A run of Foret et al., plain."""
+    optimizer = OptimizerSpec(name="sgd", learning_rate=rate, momentum=0.9, nesterov=True, weight_decay=decay, clip_norm=5.0)
+    fixed = {"annealing": "cosine", "slice_size": M, "curve_reading": "running"}
+    return Recipe(model, data, 256, 256, epochs, optimizer, evaluate_every=10, options=options, fixed=fixed, own=True)
+
+
+def _wide(row: str, data: str = "C10") -> Recipe:
+    epochs, rate, decay, _ = WIDE[row]
+    names = {"C10": "cifar10", "C100": "cifar100"}
+    return _own("foret.WRN", DataSpec(name=names[data], augment="hoffer"), epochs, rate, decay)
+
+
+def _sam(s: Recipe, rho: float, ascents: int = 1) -> Recipe:
+    return with_sam(s, rho, ascents=ascents, decay_ascends=True)
+
+
+def _error(s: Recipe) -> Quantity:
+    """Test error, percent."""
+    return combined(lambda accuracy: 100 - accuracy, s.accuracy("LB", "test", "running"))
+
+
+def _plain(s: Recipe) -> Quantity:
+    """The better of once and twice the epochs."""
+    once, twice = (s.accuracy("LB", "test", "running") for s in (s, compute.longer(s, 2)))
+    return combined(lambda accuracy: 100 - accuracy, best_on_the_others([once, twice]))
+
+
+def _columns(data: str) -> dict[str, Callable[[str], Quantity]]:
+    return {
+        f"{data}_SAM": lambda row: _error(_sam(_wide(row, data), WIDE[row][3][data])),
+        f"{data}_SGD": lambda row: _plain(_wide(row, data)),
+    }
+
+
+def _noisy(level: str) -> Recipe:
+    noise, _ = LEVELS[level]
+    data = DataSpec(name="cifar10", augment="hoffer", label_noise=noise)
+    return _own("hoffer.ResNet", data, 200, 0.1, 5e-4, depth=32)
+
+
+def _noisy_accuracy(row: str, level: str) -> Quantity | None:
+    plain = _noisy(level)
+    runs = {"SGD": plain, "SAM": _sam(plain, LEVELS[level][1])}.get(row)
+    return runs.accuracy("LB", "test", "running") if runs else None
+
+
+def tables(own: bool) -> list[Table]:
+    """Tables 1, 4, 8 and 11; ``own``: with the runs of profile ``paper``, else published numbers alone."""
+
+    def filled(name: str, quantity: Callable[[str, str], Quantity | None], words: Callable[[str, str], str]) -> Table:
+        columns = {c: None for c in FACTS["tables"][name]["columns"]}
+        bare = published_table(FACTS, name, {}, columns)
+        if not own:
+            return bare
+        cells = []
+        for cell in bare.cells:
+            found = quantity(cell.row, cell.column)
+            cells.append(Cell(cell.row, cell.column, cell.published, found, words(cell.row, cell.column) if found else ""))
+        return Table(bare.name, bare.title, bare.unit, tuple(cells), bare.number, bare.digits)
+
+    def first(row: str, column: str) -> Quantity | None:
+        return _columns(column.split("_")[0])[column](row) if row in WIDE else None
+
+    wide = _wide("WRN-28-10 200 ep / Basic")
+
+    def eighth(row: str, level: str) -> Quantity | None:
+        plain = _noisy(level)
+        return _error(_sam(plain, float(row)) if float(row) else plain)
+
+    def eleventh(row: str, column: str) -> Quantity | None:
+        data, what = column.split("_")
+        of = _sam(_wide("WRN-28-10 200 ep / Basic", data), WIDE["WRN-28-10 200 ep / Basic"][3][data], int(row))
+        return _error(of) if what == "error" else None
+
+    return [
+        filled("table1", first, lambda row, column: _wide(row, column.split("_")[0]).words),
+        filled("table4", _noisy_accuracy, lambda row, level: f"{_noisy(level).words}, ResNet-32"),
+        filled("table8", eighth, lambda row, level: f"{_noisy(level).words}, ResNet-32, SAM without bootstrapping"),
+        filled("table11", eleventh, lambda row, column: wide.words),
+    ]
+
+
+def own_rules() -> Iterator[tuple[str, Case]]:
+    """A1, A5, A6 and A8 on the paper's own runs."""
+    below = Difference("below")
+    for row in WIDE:
+        for data in ("C10", "C100"):
+            sam, sgd = (of(row) for of in _columns(data).values())
+            fields = {"central": data == "C10" and row == next(iter(WIDE))}
+            yield "A1", _wide(row, data).case(f"{row}, {data}: test error, SAM - SGD", below, sam, sgd, **fields)
+    for level in LEVELS:
+        sides = (_noisy_accuracy(row, level) for row in ("SAM", "SGD"))
+        label = f"ResNet-32, {level}% noise: accuracy, SAM - SGD"
+        yield "A5", _noisy(level).case(label, Difference("above"), *sides, central=level == "40")
+    wide = _wide("WRN-28-10 200 ep / Basic")
+    yield "A6", wide.case("WRN-28-10: test error, rho 0.05 - SGD", below, _error(_sam(wide, 0.05)), _plain(wide), central=True)
+    sides = (_error(_sam(wide, 0.05, ascents)) for ascents in (5, 1))
+    yield "A8", wide.case("WRN-28-10: test error, 5 inner steps - 1", Equivalence(0.5), *sides, central=True)
+
+
+# ---------------------------------------------------------------- on the report's network
+
+
+def noisy(s: Recipe, noise: float = NOISE) -> tuple[Recipe, Recipe]:
+    """The small batch with a share of its labels drawn anew, plain and with SAM; twice the epochs, so that it can fit them."""
+    data = s.data.model_copy(update={"label_noise": noise})
+    plain = compute.longer(tuned(s, "SB").changed(data=data), 2)
+    return plain, with_sam(plain, NOISE_RHO)
+
+
+def noise_table(recipes: Recipes) -> Table:
+    """Accuracy on the test set and on the noisy labels (A5)."""
+    cells = []
+    for n, s in recipes.items():
+        for row, runs in zip(("plain", "SAM"), noisy(s), strict=True):
+            columns = {"test": runs.accuracy("SB", "test", "running"), "noisy labels": runs.accuracy("SB", "train", "running")}
+            cells += [Cell(f"{n}, {row}", column, None, quantity, runs.words) for column, quantity in columns.items()]
+    title = f"{NOISE:.0%} of the training labels drawn anew: batch of the small size, rho {NOISE_RHO:g}"
+    return Table("noise", title, "percent", tuple(cells))
+
+
+def radius_table(recipes: Recipes) -> Table:
+    """Test accuracy at Foret et al.'s default radius and at the chosen one (A6), and after several ascents (A8)."""
+    cells = []
+    for n, s in recipes.items():
+        for batch, size in (("SB", s.small), ("LB", s.large)):
+            rows = {"plain": tuned(s, batch), "rho 0.05": tuned_sam(s, batch, rho=0.05)}
+            rows |= {f"rho {CHOSEN[batch].rho:g}, {k} ascent{'s' * (k > 1)}": _stepping(s, batch, k) for k in STEPS}
+            for row, runs in rows.items():
+                columns = {"test": runs.accuracy(batch, "test", "running")}
+                cells += [Cell(f"{n}, batch {size}, {row}", c, None, q, runs.words) for c, q in columns.items()]
+    return Table("radius", "The default radius, the chosen one, and several ascents", "percent", tuple(cells))
+
+
+def _stepping(s: Recipe, batch: str, ascents: int) -> Recipe:
+    return tuned_sam(s, batch) if ascents == 1 else tuned_sam(s, batch, ascents=ascents)
+
+
+def rules(recipes: Recipes) -> Iterator[tuple[str, Case]]:
+    """A5, A6 and A8 on the report's network."""
+    above = Difference("above")
+    for n, s in recipes.items():
+        plain, sam = (runs.accuracy("SB", "test", "running") for runs in noisy(s))
+        label = f"{n}, batch {s.small}, {NOISE:.0%} noise: accuracy, SAM - plain"
+        yield "A5", noisy(s)[0].case(label, above, sam, plain, central=True)
+        for batch, size in (("SB", s.small), ("LB", s.large)):
+            default = tuned_sam(s, batch, rho=0.05)
+            sides = (runs.accuracy(batch, "test", "running") for runs in (default, tuned(s, batch)))
+            label = f"{n}, batch {size}: accuracy, rho 0.05 - plain"
+            yield "A6", default.case(label, above, *sides, central=batch == "SB")
+            first, last = (_stepping(s, batch, k).accuracy(batch, "test", "running") for k in (STEPS[0], STEPS[-1]))
+            label = f"{n}, batch {size}: accuracy, {STEPS[-1]} ascents - 1"
+            yield "A8", default.case(label, Equivalence(0.5), last, first, central=batch == "SB")

@@ -1,0 +1,159 @@
+"""The report's grid: its network, SGD and Adam, with and without SAM, batches from small to large, at one rate for all.
+
+"Inference mode" is what the code the report used very probably does: both passes of the SAM step call the network without
+``training=True``, so that dropout is off.
+"""
+
+from collections.abc import Iterator
+
+from lbgap.papers.paper import Axis, Case, Cell, Figure, Quantity, Table, combined, dig
+from lbgap.papers.recipe import Recipe, point
+from lbgap.papers.sam.recipes import OPTIMIZERS, RHO, M, Recipes, with_sam
+from lbgap.spec import Job, Measure
+from lbgap.stats import Difference, Equivalence, Ratio
+
+ARMS = ("plain", "SAM", "SAM, inference mode")
+EXAMPLES = 256  # on which sharpness is measured in profile cpu
+
+
+def arm(s: Recipe, name: str, rho: float = RHO) -> Recipe:
+    """One arm of the grid."""
+    if name == "plain":
+        return s
+    return with_sam(s, rho) if name == "SAM" else with_sam(s, rho, inference_mode="both")
+
+
+def optimizers(recipes: Recipes, only: str | None = None) -> dict[tuple[str, str], Recipe]:
+    """(network, optimizer) -> recipe; Adam at its default rate."""
+    out = {}
+    for n, s in recipes.items():
+        for name in OPTIMIZERS if only is None else [k for k in OPTIMIZERS if k.lower() == only]:
+            if n == "CIFAR-10" and name == "Adam" and s.own_subset:
+                continue  # profile cpu: a second data set for SGD alone
+            out[n, name] = s if name == "SGD" else s.changed(optimizer=OPTIMIZERS[name])
+    return out
+
+
+def loss(s: Recipe, batch: int | str, split: str = "test") -> Quantity:
+    """Final mean loss on a split, nats."""
+    return s.of_runs(batch, dig(f"final.{split}.running.loss"))
+
+
+def measured(s: Recipe, batch: int | str, kind: str, field: str = "value", **arguments) -> Quantity:
+    """A number of a measurement at the end of each run."""
+    return Quantity(s.each(lambda seed: Measure(kind=kind, of=(s.train(batch, seed).at(),), arguments=arguments)), dig(field))
+
+
+def sharp(s: Recipe, batch: int | str) -> Quantity:
+    """Keskar's metric at 1e-3, on a sample of the training images where there is a subset."""
+    arguments = {"examples": EXAMPLES} if s.own_subset else {}
+    return measured(s, batch, "sharpness", epsilon=1e-3, batch_norm="running", **arguments)
+
+
+def table(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho: float) -> Table:
+    """Accuracy, losses and sharpness of every place of the grid."""
+    cells = []
+    for (n, optimizer), s in arms.items():
+        for b in sizes:
+            for name in ARMS:
+                of, row = arm(s, name, rho), f"{n}, {optimizer}, batch {b}, {name}"
+                columns = {"train loss": loss(of, b, "train"), "test loss": loss(of, b)}
+                columns |= {"test": of.accuracy(b, "test", "running"), "eps1e-3": sharp(of, b)}
+                cells += [Cell(row, column, None, quantity, s.words) for column, quantity in columns.items()]
+    return Table("grid", "The report's grid at one rate for all batches", "nats; percent; metric 2.1", tuple(cells))
+
+
+def figures(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho: float) -> list[Figure]:
+    """The report's four figures: losses and sharpness for SGD and for Adam, a panel an arm."""
+    drawn = []
+    for optimizer in dict.fromkeys(name for _, name in arms):
+        of = {n: s for (n, name), s in arms.items() if name == optimizer}
+        losses, sharpnesses, panels, flat = [], [], [], []
+        for n, s in of.items():
+            flat.append(Axis(n, "batch size", "sharpness, metric 2.1", log_x=True, log_y=True))
+            for name in ARMS:
+                panels.append(Axis(f"{n}, {name}", "batch size", "loss, nats", log_x=True))
+                runs = arm(s, name, rho)
+                for b in sizes:
+                    losses += [point(panels[-1].name, split, b, loss(runs, b, split)) for split in ("train", "test")]
+                    sharpnesses.append(point(n, name, b, sharp(runs, b)))
+        key = optimizer.lower()
+        drawn.append(Figure(f"losses_{key}", f"{optimizer}: training and test loss", tuple(panels), tuple(losses), "interval"))
+        drawn.append(Figure(f"sharpness_{key}", f"{optimizer}: sharpness", tuple(flat), tuple(sharpnesses), "interval"))
+    return drawn
+
+
+def rules(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho: float) -> Iterator[tuple[str, Case]]:
+    """V1 to V4. The report names neither data nor rates nor rho: every scope is ``reading``."""
+    large, mode = sizes[-1], "inference mode"
+    first = next(iter(arms.values()))
+    for (n, optimizer), s in arms.items():
+        fields = {"scope": "reading", "unit": "nats", "where": s.words}
+        central = s is first
+        label = f"{n}, {optimizer}: test loss, batch {large} - {sizes[0]}"
+        yield "V1", Case(label, Difference("above"), loss(s, large), loss(s, sizes[0]), central=central, **fields)
+        for reading, name in (("", "SAM"), (mode, ARMS[-1])):
+            of, shown = arm(s, name, rho), f", {reading}" if reading else ""
+            again = {"reading": reading}
+            if optimizer == "SGD":
+                for b in sizes:
+                    label = f"{n}{shown}, batch {b}: test loss, SAM - plain"
+                    is_central = central and b == large and not reading
+                    yield "V2", Case(label, Difference("above"), loss(of, b), loss(s, b), central=is_central, **fields, **again)
+            label = f"{n}, {optimizer}{shown}, batch {large}: sharpness, SAM / plain"
+            is_central = central and not reading
+            ratio = fields | {"unit": "times"}
+            yield "V3", Case(label, Ratio(1), sharp(of, large), sharp(s, large), central=is_central, **ratio, **again)
+            if optimizer == "Adam":
+                sgd = arm(arms[n, "SGD"], name, rho)
+                for b in sizes:
+                    label = f"{n}{shown}, batch {b}: test loss with SAM, Adam - SGD"
+                    is_central = b == large and not reading
+                    yield (
+                        "V4",
+                        Case(label, Difference("above"), loss(of, b), loss(sgd, b), central=is_central, **fields, **again),
+                    )
+
+
+def parts_table(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho: float, m: int | None) -> Table:
+    """The largest batch with SAM, one perturbation for all of it and one for each ``m`` examples."""
+    cells, large = [], sizes[-1]
+    for (n, optimizer), s in arms.items():
+        for part in (large, M if m is None else m):
+            of = with_sam(s, rho, None if part == large else part)
+            cells.append(Cell(f"{n}, {optimizer}, m = {part}", "test", None, of.accuracy(large, "test", "running"), s.words))
+    return Table("parts", f"m-SAM at a batch of {large}", "percent", tuple(cells))
+
+
+def reference(s: Recipe) -> tuple[Job, ...]:
+    """A short run with SAM and its m-sharpness, whose numbers come out again anywhere."""
+    run = with_sam(s.changed(epochs=1), RHO, M).train("LB", 0)
+    return run, Measure(kind="m_sharpness", of=(run.at(),), arguments={"m": M})
+
+
+def seconds(s: Recipe, batch: int | str) -> Quantity:
+    """Processor time of each run, evaluations included, in seconds."""
+    return s.of_runs(batch, dig("provenance.processor_seconds"))
+
+
+def time_table(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho: float) -> Table:
+    """Processor time with and without SAM, and the ratio."""
+    cells = []
+    for (n, optimizer), s in arms.items():
+        for b in sizes:
+            plain, sam = seconds(s, b), seconds(arm(s, "SAM", rho), b)
+            columns = {"plain": plain, "SAM": sam, "SAM / plain": combined(lambda a, b: a / b, sam, plain)}
+            cells += [Cell(f"{n}, {optimizer}, batch {b}", c, None, q, s.words) for c, q in columns.items()]
+    return Table("time", "Processor time of whole runs", "seconds; times", tuple(cells))
+
+
+def time_rules(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho: float) -> Iterator[tuple[str, Case]]:
+    """V5: "about twice" is read as 1.5 to 2.5 times."""
+    for (n, optimizer), s in arms.items():
+        if optimizer == "SGD":
+            for b in sizes:
+                times = combined(lambda a, b: a / b - 2, seconds(arm(s, "SAM", rho), b), seconds(s, b))
+                none = Quantity(times.jobs, lambda *_: 0.0)
+                label = f"{n}, batch {b}: processor time, SAM / plain, minus 2"
+                fields = {"scope": "reading", "unit": "times", "where": s.words, "central": b == sizes[-1] and n != "CIFAR-10"}
+                yield "V5", Case(label, Equivalence(0.5), times, none, **fields)

@@ -1,0 +1,15 @@
+"""What a reader must know beside each verdict, and why a claim is not run."""
+
+NOTES = {
+    "V1": "at one rate for all batches, and as many epochs, so that the large batch made fewer updates; Q6 has tuned rates",
+    "V2": "judged with SAM as published; with the report's inference mode beside it",
+    "V3": "that sharpness drops 'in a few cases' is not tested",
+    "V5": "processor time of whole runs, evaluations included; 'about twice' is read as 1.5 to 2.5 times",
+    "A2": "on a network that makes few updates: whether it has begun to over-fit at all, the second rule says",
+    "A3": "that m-sharpness with a small m predicts the gap better is not tested",
+    "A4": "the largest eigenvalue alone; how far it stands out from the fifth is not measured",
+    "A5": "against plain training alone, at one level of noise; the other methods of Table 4 are not run",
+    "A6": "as good as plain training or better, which a default should be; that no other radius is better is not asked",
+    "A8": "that more steps find a larger rise is not tested",
+}
+REASONS = {"A7": "the second-order terms are not implemented, and p = ∞ would need a search of its own for its radius"}

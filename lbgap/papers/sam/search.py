@@ -1,0 +1,75 @@
+"""Rates and radii searched at each batch size, on images held out of both splits and with seeds of their own.
+
+As Foret et al. (section 3.1) did: the rate first, without SAM, then rho over their grid at that rate, then the rates beside it
+with SAM. The best of two seeds is fixed in ``CHOSEN``; a test holds it to the records. The five seeds of every comparison are
+others.
+"""
+
+from dataclasses import dataclass
+
+from lbgap.papers.paper import Cell, Quantity, Table
+from lbgap.papers.recipe import Recipe
+from lbgap.papers.sam.recipes import Recipes, at_rate, with_sam
+
+RATES = (0.01, 0.03, 0.1, 0.3)
+RHOS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # Foret et al., section 3.1, and one below
+SEEDS = {"first_seed": 10, "seeds": 2}
+SEARCHED = "MNIST"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was best on held-out images: the rate without SAM, the rate and the radius with it."""
+
+    plain: float
+    with_sam: float
+    rho: float
+
+
+CHOSEN: dict[str, Choice] = {"SB": Choice(0.03, 0.03, 0.1), "LB": Choice(0.1, 0.1, 0.2)}
+
+
+def tuned(s: Recipe, batch: str) -> Recipe:
+    """Without SAM, at the chosen rate of a batch."""
+    return at_rate(s, CHOSEN[batch].plain)
+
+
+def tuned_sam(s: Recipe, batch: str, m: int | None = None, **values) -> Recipe:
+    """With SAM, at the chosen rate and radius of a batch."""
+    return with_sam(at_rate(s, CHOSEN[batch].with_sam), **{"rho": CHOSEN[batch].rho, "m": m} | values)
+
+
+def held_out(s: Recipe, batch: str) -> Quantity:
+    """Accuracy on the held-out images at the end, percent."""
+    return s.accuracy(batch, "validation", "running")
+
+
+def rates(s: Recipe, batch: str) -> dict[float, Quantity]:
+    """Held-out accuracy without SAM at each rate."""
+    return {rate: held_out(at_rate(s.changed(**SEEDS), rate), batch) for rate in RATES}
+
+
+def radii(s: Recipe, batch: str) -> dict[float, Quantity]:
+    """Held-out accuracy with SAM at each radius, at the rate that is best without it."""
+    at = at_rate(s.changed(**SEEDS), CHOSEN[batch].plain)
+    return {rho: held_out(with_sam(at, rho), batch) for rho in RHOS}
+
+
+def rates_with_sam(s: Recipe, batch: str) -> dict[float, Quantity]:
+    """Held-out accuracy with SAM at the chosen radius, at the best rate without it and those beside it."""
+    at = RATES.index(CHOSEN[batch].plain)
+    near = RATES[max(0, at - 1) : at + 2]
+    return {rate: held_out(with_sam(at_rate(s.changed(**SEEDS), rate), CHOSEN[batch].rho), batch) for rate in near}
+
+
+def table(recipes: Recipes) -> Table:
+    """Every point of the three searches."""
+    cells = []
+    for n, s in recipes.items():
+        for batch, size in (("SB", s.small), ("LB", s.large)):
+            found = {f"rate {rate:g}": q for rate, q in rates(s, batch).items()}
+            found |= {f"rho {rho:g}": q for rho, q in radii(s, batch).items()}
+            found |= {f"rate {rate:g}, rho {CHOSEN[batch].rho:g}": q for rate, q in rates_with_sam(s, batch).items()}
+            words = f"{s.words}, rates and radii as named, 2 seeds that are not used again"
+            cells += [Cell(f"{n}, {what}", f"batch {size}", None, q, words) for what, q in found.items()]
+    return Table("search", "Held-out accuracy at each rate without SAM, and at each radius", "percent", tuple(cells))

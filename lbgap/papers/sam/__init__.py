@@ -2,13 +2,15 @@
 
 Readings chosen, and fixed before any record of the seeds that are judged:
 
-- The report names neither data, rates, epochs, rho nor seeds: every claim of it has scope ``reading``. Data are MNIST and
-  CIFAR-10; SGD has momentum 0.9, Adam Keras' default rate; rho is 0.05, the default of the code that the report used.
+- The report names neither data, rates, epochs, rho nor seeds: every claim of it has scope ``reading``. Data are MNIST, and in
+  ``paper`` CIFAR-10 too; SGD has momentum 0.9, Adam Keras' default rate; rho is 0.05, the default of the
+  code that the report used.
 - "One setting for all": one rate and rho for every batch, as a report that searches nothing has. Beside it, rates and rho
   tuned at each batch size by :mod:`lbgap.papers.sam.search`, on MNIST and for SGD alone.
 - Equal epochs, so that a larger batch makes fewer updates.
 - Inference mode: both passes of the SAM step with dropout off and batch norm on its running averages.
-- Each seed draws training and held-out images of its own. Training in bfloat16, which ``precision`` compares with float32.
+- In ``cpu`` each seed draws training and held-out images of its own, and training is in bfloat16, which a table compares with
+  float32.
 """
 
 from lbgap.papers.paper import Study, claims
@@ -36,6 +38,8 @@ def study(settings: PaperSettings) -> Study:
     searched = {n: s for n, s in recipes.items() if n == search.SEARCHED}
     shown = [grid.table(arms, sizes, rho), grid.time_table(arms, sizes, rho), compute.table(searched)]
     shown += [cause.table(searched, rho), cause.sharpness_table(searched), foret.noise_table(searched)]
+    if settings.profile == "cpu":
+        shown.append(cause.precision_table(searched))
     shown += [foret.radius_table(searched), search.table(searched), *foret.tables(settings.profile == "paper")]
     drawn.append(compute.figure(searched))
     rules += [*compute.rules(searched), *cause.rules(searched, rho), *cause.sharpness_rules(searched), *foret.rules(searched)]

@@ -60,6 +60,17 @@ def rules(recipes: Recipes, rho: float) -> Iterator[tuple[str, Case]]:
         yield "Q4", s.case(label, above, harm["dropout"], harm["batch norm"], central=True, **fields)
 
 
+def precision_table(recipes: Recipes) -> Table:
+    """The tuned large batch with SAM in bfloat16 and in float32: e(w) is of the size of bfloat16's rounding of a weight."""
+    cells = []
+    for n, s in recipes.items():
+        runs = {"bfloat16": tuned_sam(s, "LB"), "float32": tuned_sam(s, "LB").fixing(precision="float32")}
+        columns = {name: of.accuracy("LB", "test", "running") for name, of in runs.items()}
+        columns["difference"] = difference(columns["bfloat16"], columns["float32"])
+        cells += [Cell(f"{n}, LB, SAM", column, None, q, s.words) for column, q in columns.items()]
+    return Table("precision", "SAM in bfloat16 against float32", "percent; points", tuple(cells))
+
+
 # ---------------------------------------------------------------- measures
 
 
@@ -73,14 +84,14 @@ def solutions(s: Recipe) -> dict[str, compute.Way]:
 
 def measures(s: Recipe, batch: str) -> dict[str, Quantity]:
     """Keskar's metric, what SAM minimises on parts of 32 and on whole large batches, and the largest eigenvalue."""
-    sample = {"examples": grid.EXAMPLES} if s.own_subset else {}
+    half = {"examples": grid.EXAMPLES // 2} if s.own_subset else {}
     read = {"batch_norm": "running"}
     parts = {"parts": grid.EXAMPLES // M} if s.own_subset else {}
     return {
         "eps1e-3": grid.sharp(s, batch),
         f"m-sharpness, m = {M}": grid.measured(s, batch, "m_sharpness", rho=0.05, m=M, **parts, **read),
         f"m-sharpness, m = {s.large}": grid.measured(s, batch, "m_sharpness", rho=0.05, m=s.large, **read),
-        "largest eigenvalue": grid.measured(s, batch, "eigenvalues", "eigenvalue_1", tolerance=0.01, **sample, **read),
+        "largest eigenvalue": grid.measured(s, batch, "eigenvalues", "eigenvalue_1", tolerance=0.01, **half, **read),
     }
 
 

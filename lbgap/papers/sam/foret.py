@@ -17,7 +17,7 @@ from lbgap.spec import DataSpec, OptimizerSpec
 from lbgap.stats import Difference, Equivalence
 
 NOISE = 0.4
-NOISE_RHO = 0.1  # of Foret et al., section 3.3
+NOISE_RHO = 0.05  # their default; 0.1, which they took for noise, let one of two runs of the search collapse
 STEPS = (1, 3)
 LEVELS = {"20": (0.2, 0.1), "40": (0.4, 0.1), "60": (0.6, 0.1), "80": (0.8, 0.05)}  # Table 4: noise, rho
 WIDE = {  # rows of Table 1 that need no other network or augmentation: epochs, rate, weight decay, rho by data set
@@ -157,7 +157,8 @@ def radius_table(recipes: Recipes) -> Table:
     for n, s in recipes.items():
         for batch, size in (("SB", s.small), ("LB", s.large)):
             rows = {"plain": tuned(s, batch), "rho 0.05": tuned_sam(s, batch, rho=0.05)}
-            rows |= {f"rho {CHOSEN[batch].rho:g}, {k} ascent{'s' * (k > 1)}": _stepping(s, batch, k) for k in STEPS}
+            steps = STEPS if batch == "SB" else STEPS[:1]
+            rows |= {f"rho {CHOSEN[batch].rho:g}, {k} ascent{'s' * (k > 1)}": _stepping(s, batch, k) for k in steps}
             for row, runs in rows.items():
                 columns = {"test": runs.accuracy(batch, "test", "running")}
                 cells += [Cell(f"{n}, batch {size}, {row}", c, None, q, runs.words) for c, q in columns.items()]
@@ -180,6 +181,6 @@ def rules(recipes: Recipes) -> Iterator[tuple[str, Case]]:
             sides = (runs.accuracy(batch, "test", "running") for runs in (default, tuned(s, batch)))
             label = f"{n}, batch {size}: accuracy, rho 0.05 - plain"
             yield "A6", default.case(label, above, *sides, central=batch == "SB")
-            first, last = (_stepping(s, batch, k).accuracy(batch, "test", "running") for k in (STEPS[0], STEPS[-1]))
-            label = f"{n}, batch {size}: accuracy, {STEPS[-1]} ascents - 1"
-            yield "A8", default.case(label, Equivalence(0.5), last, first, central=batch == "SB")
+        last, first = (_stepping(s, "SB", k).accuracy("SB", "test", "running") for k in (STEPS[-1], STEPS[0]))
+        label = f"{n}, batch {s.small}: accuracy, {STEPS[-1]} ascents - 1"
+        yield "A8", tuned(s, "SB").case(label, Equivalence(0.5), last, first, central=True)

@@ -28,8 +28,6 @@ def optimizers(recipes: Recipes, only: str | None = None) -> dict[tuple[str, str
     out = {}
     for n, s in recipes.items():
         for name in OPTIMIZERS if only is None else [k for k in OPTIMIZERS if k.lower() == only]:
-            if n == "CIFAR-10" and name == "Adam" and s.own_subset:
-                continue  # profile cpu: a second data set for SGD alone
             out[n, name] = s if name == "SGD" else s.changed(optimizer=OPTIMIZERS[name])
     return out
 

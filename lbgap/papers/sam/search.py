@@ -11,7 +11,7 @@ from lbgap.papers.paper import Cell, Quantity, Table
 from lbgap.papers.recipe import Recipe
 from lbgap.papers.sam.recipes import Recipes, at_rate, with_sam
 
-RATES = (0.01, 0.03, 0.1, 0.3)
+RATES = (0.01, 0.03, 0.05, 0.1, 0.3)
 RHOS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # Foret et al., section 3.1, and one below
 SEEDS = {"first_seed": 10, "seeds": 2}
 SEARCHED = "MNIST"
@@ -26,7 +26,7 @@ class Choice:
     rho: float
 
 
-CHOSEN: dict[str, Choice] = {"SB": Choice(0.03, 0.03, 0.1), "LB": Choice(0.1, 0.1, 0.2)}
+CHOSEN: dict[str, Choice] = {"SB": Choice(0.03, 0.03, 0.02), "LB": Choice(0.05, 0.1, 0.05)}
 
 
 def tuned(s: Recipe, batch: str) -> Recipe:

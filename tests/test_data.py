@@ -525,3 +525,24 @@ def test_importing_the_library_does_not_import_torchvision():
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr
+
+
+# ---------------------------------------------------------------- label noise
+
+
+def test_a_share_of_the_training_labels_is_drawn_anew_and_nothing_else_changes():
+    clean, noisy = (data.load("digits", 1000, 100, n_validation=200, label_noise=share) for share in (0.0, 0.6))
+    assert torch.equal(clean.train.x, noisy.train.x)
+    for split in ("test", "validation"):
+        assert torch.equal(clean.splits[split].y, noisy.splits[split].y)
+    # of 600 labels drawn from ten classes, about 60 come out as they were
+    changed = int((clean.train.y != noisy.train.y).sum())
+    assert changed == pytest.approx(540, abs=4 * (600 * 0.1 * 0.9) ** 0.5)
+    drawn = noisy.train.y[clean.train.y != noisy.train.y]
+    assert torch.bincount(drawn, minlength=10).min() > 30
+
+
+def test_the_subset_decides_which_labels_are_drawn_anew():
+    one, again, other = (data.load("digits", 1438, label_noise=0.4, subset=seed).train.y for seed in (0, 0, 1))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)

@@ -192,3 +192,33 @@ def test_an_unknown_network_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"^activation is 'gelu'; accepted are relu, tanh$"):
         models.build("keskar.F1", (1, 8, 8), 10, activation="gelu")
     assert all(name in str(caught.value) for name in NETWORKS)
+
+
+# ---------------------------------------------------------------- the Vienna report, Foret et al. 2021
+
+
+def test_the_reports_network_is_two_convolutions_and_one_dense_layer():
+    """28 -> 26 -> 13 -> 11 -> 5: 64 maps of 5x5 reach the dense layer."""
+    plain, normed = (build("vienna.CNN", (1, 28, 28), batch_norm=wanted) for wanted in (False, True))
+    assert models.count_parameters(plain) == conv(1, 32, 3) + conv(32, 64, 3) + dense(64 * 5 * 5, 10)
+    assert models.count_parameters(normed) == models.count_parameters(plain) + norm(32) + norm(64)
+    assert [m.p for m in plain.modules() if isinstance(m, nn.Dropout)] == [0.25, 0.25]
+    assert not [m for m in build("vienna.CNN", (1, 28, 28), dropout=0.0).modules() if isinstance(m, nn.Dropout)]
+
+
+def test_the_reports_network_takes_images_of_eight_pixels_when_padded():
+    model = models.build("vienna.CNN", (1, 8, 8), 10, padding=1)
+    assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_the_wide_residual_network_has_the_published_number_of_parameters():
+    """Zagoruyko & Komodakis 2016: 36.5 million for WRN-28-10."""
+    assert models.count_parameters(build("foret.WRN", (3, 32, 32))) == pytest.approx(36.5e6, abs=0.05e6)
+
+
+def test_the_wide_residual_network_of_another_depth(rng):
+    model = models.build("foret.WRN", (3, 32, 32), 10, depth=10, widen=1)
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    assert sum(isinstance(m, nn.Conv2d) for m in model.modules()) == 1 + 3 * 2 + 2  # two shortcuts: the first stage keeps 16
+    with pytest.raises(ValueError, match=r"^depth is 12; accepted is 6n \+ 4: 10, 16, 22, ...$"):
+        build("foret.WRN", (3, 32, 32), depth=12)

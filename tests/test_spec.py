@@ -429,6 +429,8 @@ REFUSED = [
     (lambda: digits_run(data=DataSpec(name="topics"), batch_size=40_001), "batch_size", "40001", "1 to 40000"),
     (lambda: DataSpec(name="topics", n_train=100, subset=1), "subset", "1", "0"),
     (lambda: DataSpec(name="mnist.inputs", augment="keskar"), "augment", "'keskar'", "none"),
+    (lambda: DataSpec(name="mnist.inputs", label_noise=0.5), "label_noise", "0.5", "0"),
+    (lambda: DataSpec(name="digits", label_noise=1.5), "label_noise", "1.5", "1"),
     (lambda: digits_run(data=DataSpec(name="topics"), slice_size=2), "slice_size", "2", "none"),
     (lambda: digits_run(data=DataSpec(name="digits.inputs"), robust=ROBUST), "robust", "adversarial", "none"),
     (lambda: measure(arguments={"epsilon": -1}), "epsilon", "-1", "greater than 0"),

@@ -69,12 +69,6 @@ def fill(
     return torch.stack(losses).sum(), torch.stack(scores).sum()
 
 
-def decays_of(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> list[float]:
-    """The present weight decay of each parameter, as the optimizer's groups have it."""
-    of = {p: group.get("weight_decay", 0.0) for group in optimizer.param_groups for p in group["params"]}
-    return [of.get(p, 0.0) for p in parameters]
-
-
 def _in_turn(
     parameters: Sequence[Tensor],
     slices: int,

@@ -1,4 +1,6 @@
-"""The torch optimizer of a specification, and SGD in the form whose momentum buffer holds the learning rate."""
+"""The torch optimizer of a specification, what its groups say, and SGD in the form whose momentum buffer holds the rate."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -64,3 +66,9 @@ class StepsSGD(torch.optim.Optimizer):
                 v = self.state[p]["step"].mul_(kept).add_(g, alpha=rate)
                 p.sub_(v.mul(group["momentum"]).add_(g, alpha=rate) if group["nesterov"] else v)
             group["last_lr"] = rate
+
+
+def decays_of(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> list[float]:
+    """The present weight decay of each parameter, as the optimizer's groups have it."""
+    of = {p: group.get("weight_decay", 0.0) for group in optimizer.param_groups for p in group["params"]}
+    return [of.get(p, 0.0) for p in parameters]

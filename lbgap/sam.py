@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lbgap import gradient
+from lbgap.optimizers import decays_of
 from lbgap.spec import SamSpec
 
 LossOf = Callable[[Tensor, Tensor], Tensor]  # inputs, targets -> mean loss
@@ -87,6 +88,6 @@ class SAM:
             loss = loss_of(x, y)
             return (loss if scaler is None else scaler.scale(loss)), loss.new_zeros(())
 
-        decays = [scale * decay for decay in gradient.decays_of(self.optimizer, parameters)]
+        decays = [scale * decay for decay in decays_of(self.optimizer, parameters)]
         loss, _ = gradient.fill(self.model, parameters, forward, x, y, self.m, self.settings, decays=decays)
         return loss / scale

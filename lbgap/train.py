@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lbgap import augment, ghost, gradient, models, robust, schedule
 from lbgap.data import Data, load
 from lbgap.evaluate import chunk_of, loss_and_metric
-from lbgap.optimizers import optimizer
+from lbgap.optimizers import decays_of, optimizer
 from lbgap.pictures import Pictures
 from lbgap.sources import lookup
 from lbgap.spec import Train
@@ -372,7 +372,7 @@ class Training:
                 self.workers,
                 self._before_slice,
                 self.spec.normalised_by,
-                gradient.decays_of(self.optimizer, self.parameters),
+                decays_of(self.optimizer, self.parameters),
             )
             if of.loss_scale != 1.0:
                 torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], of.loss_scale)

@@ -32,6 +32,7 @@ NETWORKS = {
     "goyal.ResNet": Network("lbgap.models.goyal:residual"),
     "goyal.ResNet-50": Network("lbgap.models.goyal:imagenet", {"depth": 50}),
     "goyal.ResNet-101": Network("lbgap.models.goyal:imagenet", {"depth": 101}),
+    "smith.WRN": Network("lbgap.models.smith:wide"),
     "smith.autoencoder": Network("lbgap.models.smith:autoencoder"),
     "smith.LSTM": Network("lbgap.models.smith:language_model"),
     "foret.WRN": Network("lbgap.models.foret:wide_residual"),

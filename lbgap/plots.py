@@ -17,7 +17,7 @@ import seaborn as sns
 from matplotlib.axis import Axis as MatplotlibAxis
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from lbgap import trace
@@ -69,7 +69,29 @@ def draw(figure: Figure, data: pd.DataFrame) -> dict[Axis, Canvas]:
     }
 
 
+def _heat(axis: Axis, points: pd.DataFrame) -> Canvas:
+    """A heat map of the means: a row a line, a column a tick, the best of each column (the highest) framed."""
+    means = points.pivot(index="line", columns="x", values="mean").reindex(dict.fromkeys(points["line"]))
+    with sns.axes_style("white"), plt.rc_context(STYLE):
+        canvas = Canvas(figsize=(4.4, 3.2), layout="constrained")
+        ax = canvas.subplots()
+        shown = np.ma.masked_invalid(means.to_numpy(float))
+        low = np.nanpercentile(means, 25)  # what failed altogether would take up the whole scale
+        mesh = ax.pcolormesh(shown, cmap="cividis", vmin=low, edgecolors="none")
+        canvas.colorbar(mesh, ax=ax, label=axis.y, extend="min")
+        for column, x in enumerate(means.columns):
+            best = means[x].to_numpy(float)
+            if np.isfinite(best).any():
+                ax.add_patch(Rectangle((column, np.nanargmax(best)), 1, 1, fill=False, edgecolor=INK, linewidth=1.6))
+        ax.set(title=axis.name, xlabel=axis.x)
+        ax.set_xticks(np.arange(len(means.columns)) + 0.5, [axis.ticks[int(x)] for x in means.columns], rotation=45)
+        ax.set_yticks(np.arange(len(means)) + 0.5, means.index)
+    return canvas
+
+
 def _panel(figure: Figure, axis: Axis, data: pd.DataFrame, points: pd.DataFrame) -> Canvas:
+    if figure.mark == "heat":
+        return _heat(axis, points)
     lines = list(dict.fromkeys(data["line"]))
     spare = itertools.cycle(c for c in PALETTE if c not in [FIXED.get(line) for line in lines])
     colours = {line: FIXED.get(line) or next(spare) for line in lines}

@@ -45,6 +45,7 @@ def table_frame(table: Table, profile: str, store: Store) -> pd.DataFrame:
         diverged = sum(any(store.get(job).results.get("diverged") for job in jobs) for v, jobs in held if np.isnan(v))
         finite = len(ours) > 1 and bool(np.isfinite(ours).all())
         interval = t_interval(ours) if finite else None
+        pooled = cell.quantity is not None and cell.quantity.pooled
         lines.append(
             {
                 "table": table.name,
@@ -57,7 +58,7 @@ def table_frame(table: Table, profile: str, store: Store) -> pd.DataFrame:
                 "low": interval.low if interval else np.nan,
                 "high": interval.high if interval else np.nan,
                 "std": ours.std(ddof=1) if finite else np.nan,
-                "n": len(ours),
+                "n": len({job.run.seed for _, jobs in held for job in jobs}) if pooled and len(ours) else len(ours),
                 "diverged": diverged,
                 "undefined": len(held) - len(ours) - diverged,
                 "setting": cell.words,

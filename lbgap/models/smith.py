@@ -1,9 +1,105 @@
-"""Networks of Smith et al. 2020 other than its residual ones: the auto-encoder on MNIST and the LSTM language model."""
+"""Networks of Smith et al. 2020: wide residual ones with batch norm and without, the auto-encoder on MNIST, the LSTM."""
 
 import itertools
 import math
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from lbgap.models.hoffer import Standardize
+
+# ---------------------------------------------------------------- wide residual networks
+NORMS = ("batch", "skipinit")
+
+
+class SkipInit(nn.Module):
+    """A learnable scalar, 0 at the start, in place of a residual branch's batch norm (De & Smith 2020)."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The branch, scaled."""
+        return self.scale * x
+
+
+class PreActivationBlock(nn.Module):
+    """Two 3x3 convolutions, before each of them batch norm and ReLU, added to the input (Zagoruyko & Komodakis 2016).
+
+    Where the shape changes, the shortcut is a 1x1 convolution of the first activation. With "skipinit" there is no batch norm,
+    convolutions have biases, and the branch ends in :class:`SkipInit`.
+    """
+
+    def __init__(self, channels: int, filters: int, stride: int, norm: str):
+        super().__init__()
+        plain = norm == "skipinit"
+
+        def activation(features: int) -> nn.Module:
+            return nn.Sequential(*(() if plain else (nn.BatchNorm2d(features),)), nn.ReLU())
+
+        self.before = activation(channels)
+        self.branch = nn.Sequential(
+            nn.Conv2d(channels, filters, 3, stride, padding=1, bias=plain),
+            activation(filters),
+            nn.Conv2d(filters, filters, 3, padding=1, bias=plain),
+            *([SkipInit()] if plain else []),
+        )
+        changes = stride != 1 or channels != filters
+        self.shortcut = nn.Conv2d(channels, filters, 1, stride, bias=plain) if changes else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shortcut and branch."""
+        active = self.before(x)
+        return (x if self.shortcut is None else self.shortcut(active)) + self.branch(active)
+
+
+class Shrink(nn.Module):
+    """Means of ``factor`` x ``factor`` pixels: a picture of a fraction of the resolution."""
+
+    def __init__(self, factor: int):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, channels, height / factor, width / factor)."""
+        return F.avg_pool2d(x, self.factor)
+
+
+def wide(shape, n_classes, depth: int = 16, widen: int = 4, norm: str = "batch", shrink: int = 1) -> nn.Module:
+    """A pre-activation wide ResNet of 6n + 4 layers: three stages of n blocks, 16, 32 and 64 filters times ``widen``.
+
+    Args:
+        norm: "batch" for batch norm, "skipinit" for none.
+        shrink: the network sees pictures of a fraction 1 / ``shrink`` of the resolution.
+    Raises:
+        ValueError: a depth that is not 6n + 4, or an unknown ``norm``.
+    """
+    if depth < 10 or (depth - 4) % 6:
+        raise ValueError(f"depth is {depth}; accepted is 6n + 4: 10, 16, 22, ...")
+    if norm not in NORMS:
+        raise ValueError(f"norm is {norm!r}; accepted are {', '.join(NORMS)}")
+    plain = norm == "skipinit"
+    layers: list[nn.Module] = [Standardize(shape[0]), *([Shrink(shrink)] if shrink > 1 else [])]
+    layers.append(nn.Conv2d(shape[0], 16, 3, padding=1, bias=plain))
+    channels = 16
+    for stage in range(3):
+        for i in range((depth - 4) // 6):
+            filters = 16 * widen * 2**stage
+            layers.append(PreActivationBlock(channels, filters, 2 if stage and not i else 1, norm))
+            channels = filters
+    layers += [*(() if plain else (nn.BatchNorm2d(channels),)), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, n_classes))
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return model
+
+
+# ---------------------------------------------------------------- the auto-encoder and the language model
 
 WIDTHS = (1000, 500, 250, 30)  # Hinton & Salakhutdinov 2006; Sutskever et al. 2013
 

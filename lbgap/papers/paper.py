@@ -46,11 +46,13 @@ class Quantity:
     """A number per seed: ``read(*results)`` of the records of ``jobs[seed]``.
 
     Where one of the runs diverged there is no number, unless ``read`` says itself what one is then (``reads_diverged``).
+    ``pooled``: one number of all seeds together, such as an end of an interval over them; ``jobs`` then has one entry.
     """
 
     jobs: Jobs
     read: Callable[..., float]
     reads_diverged: bool = False
+    pooled: bool = False
 
     def value(self, *results: dict) -> float:
         """The number of one seed, from the results of its records; NaN where a run diverged."""
@@ -169,14 +171,15 @@ def published(panel: str, *points: tuple[float, float]) -> Series:
 class Figure:
     """A figure's data; plots.py draws any of them, caption and alt text stand beside it in the chapter.
 
-    ``mark``: lines with a band from the lowest to the highest seed, single points, or lines with 95% intervals.
+    ``mark``: lines with a band from the lowest to the highest seed, single points, lines with 95% intervals, or a heat map,
+    whose rows are the lines, from the lowest up, whose columns are the ticks, and whose colour is y.
     """
 
     name: str
     title: str
     panels: tuple[Axis, ...]
     series: tuple[Series, ...]
-    mark: Literal["line", "point", "interval"] = "line"
+    mark: Literal["line", "point", "interval", "heat"] = "line"
 
 
 def network_of(label: str) -> str:

@@ -1,0 +1,175 @@
+"""Claims S1 to S10 and questions Q1 and Q2 as rules; when each was fixed or changed, history.yaml tells."""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from lbgap.papers.paper import Case, Claim, Quantity, claims, combined, difference
+from lbgap.papers.smith import curves, noise, peaks
+from lbgap.papers.smith.curves import Sweep
+from lbgap.papers.smith.setups import FACTS, Setup
+from lbgap.papers.smith.tables import Networks, budget_words, flattery, steps_words
+from lbgap.sources import metric_of
+from lbgap.stats import Difference, Equivalence, Ratio, Trend
+
+MARGIN = 0.5  # points of accuracy within which two settings test alike
+HALF = 0.5  # the slope of a square root: a slope within it of 1 is called proportional, within it of 0 flat
+NOTES = {
+    "S1": "which batches are small was fixed after a pilot",
+    "S2": "which batches are large was fixed after a pilot",
+    "S3": "read as: a corner leaves less of the best rates unexplained than a gradual law with as many parameters",
+    "S5": "the intermediate batch was fixed after a pilot; the largest is the whole training set",
+    "S6": "the largest batch against the intermediate one",
+    "S8": "the last doubling of the budget against the first",
+    "S9": "of slopes on the budget, both logarithms; 'hardly changes' is read as flatter than a square root",
+    "S10": "judged by the best rates of other networks; ResNet-50 is not run",
+}
+
+
+def is_accuracy(s: Setup) -> bool:
+    """Whether the rules of accuracy apply."""
+    return metric_of(s.data.name).name == "accuracy"
+
+
+def claims_on(networks: Networks, only: tuple[str, ...] = ()) -> tuple[Claim, ...]:
+    """The paper's claims."""
+    rules = itertools.chain(*(_of(n, s, sweeps) for n, (s, sweeps) in networks.items()))
+    return claims(FACTS["claims"], rules, only, notes=NOTES, reasons={"S10": "no network of another kind is in this profile"})
+
+
+def questions_on(networks: Networks) -> tuple[Claim, ...]:
+    """What we ask beyond the paper."""
+    rules = itertools.chain(*(_asked(n, s, sweeps) for n, (s, sweeps) in networks.items()))
+    return claims(FACTS["questions"], rules)
+
+
+def _of(n: str, s: Setup, sweeps: dict[str, Sweep]) -> Iterator[tuple[str, Case]]:
+    if not is_accuracy(s):
+        yield from _elsewhere(n, s, sweeps)
+        return
+    yield from _on_small_batches(n, s, sweeps)
+    yield from _on_large_batches(n, s, sweeps)
+    yield from _on_the_passage(n, s, sweeps)
+    if s.steps:
+        yield from _on_equal_steps(n, s)
+    if s.budgets:
+        yield from _on_budgets(n, s)
+
+
+def _constant(like: Quantity, value: float) -> Quantity:
+    return Quantity(like.jobs, lambda *_: value, reads_diverged=True)
+
+
+def _tested(sweep: Sweep, batch: int, s: Setup) -> Quantity:
+    return sweep[batch].metric("test", s.chooses)
+
+
+def _rate_grows(n: str, s: Setup, sweep: Sweep, batches: tuple[int, ...], by: float, what: str) -> Case:
+    """The best rate's slope over some batches is that of a law: 1 in proportion, 0 flat."""
+    slope = curves.fitted_slope(sweep, s.chooses, batches)
+    label = f"{n}: slope of the best rate over {what}"
+    return s.case(label, Equivalence(HALF), slope, _constant(slope, by), scope="reading", unit="slope")
+
+
+def _on_small_batches(n: str, s: Setup, sweeps: dict[str, Sweep]) -> Iterator[tuple[str, Case]]:
+    alike, (first, last) = Equivalence(MARGIN), (s.small[0], s.small[-1])
+    apart = [difference(_tested(sweeps["momentum"], b, s), _tested(sweeps["SGD"], b, s)) for b in s.small]
+    mean = combined(lambda *row: float(np.mean(row)), *apart)
+    label = f"{n}: momentum - SGD, mean over batches of {first} to {last}"
+    yield "S1", s.case(label, alike, mean, _constant(mean, 0.0), central=True)
+    for optimizer, sweep in sweeps.items():
+        a, b = (_tested(sweep, batch, s) for batch in (last, first))
+        yield "S1", s.case(f"{n}, {optimizer}: batch {last} - batch {first}", alike, a, b)
+        yield "S1", _rate_grows(f"{n}, {optimizer}", s, sweep, s.small, 1.0, "small batches, against 1")
+
+
+def _on_large_batches(n: str, s: Setup, sweeps: dict[str, Sweep]) -> Iterator[tuple[str, Case]]:
+    first, last = s.large[0], s.large[-1]
+    for optimizer, sweep in sweeps.items():
+        a, b = (_tested(sweep, batch, s) for batch in (last, first))
+        central = optimizer == "momentum"
+        yield "S2", s.case(f"{n}, {optimizer}: batch {last} - batch {first}", Difference("below"), a, b, central=central)
+        yield "S2", _rate_grows(f"{n}, {optimizer}", s, sweep, s.large, 0.0, "large batches, against 0")
+    a, b = (_tested(sweeps[optimizer], last, s) for optimizer in ("momentum", "SGD"))
+    yield "S2", s.case(f"{n}: momentum - SGD, batch {last}", Difference("above"), a, b)
+
+
+def _on_the_passage(n: str, s: Setup, sweeps: dict[str, Sweep]) -> Iterator[tuple[str, Case]]:
+    for optimizer, sweep in sweeps.items():
+        best = curves.best_rates(sweep, s.chooses)
+        gradual, sharp = (
+            curves.along(sweep, lambda x, y, law=law: peaks.fit(x, y, law).residual, *best)
+            for law in (peaks.saturation, peaks.corner)
+        )
+        fields = {"scope": "reading", "unit": "octaves", "central": optimizer == "momentum"}
+        label = f"{n}, {optimizer}: residual of the gradual law - of the corner"
+        yield "S3", s.case(label, Difference("above"), gradual, sharp, **fields)
+        losses = [curve.at_best(curves.loss("train"), s.chooses) for curve in sweep.values()]
+        row = combined(lambda *values: values, *losses)
+        label = f"{n}, {optimizer}: training loss against batch"
+        yield "S4", s.case(label, Trend("rising"), row, central=optimizer == "momentum")
+
+
+def _on_equal_steps(n: str, s: Setup) -> Iterator[tuple[str, Case]]:
+    sweep, words = curves.at_equal_steps(s), {"where": steps_words(s)}
+    first, last = s.step_batches[0], s.step_batches[-1]
+    table = FACTS["tables"]["steps"]["rows"]
+    published = {b: table.get(f"{n}, batch {b}", [[None]])[0][0] for b in (first, s.middle, last)}
+    at = {b: _tested(sweep, b, s) for b in (first, s.middle, last)}
+    for other, central in ((first, False), (last, True)):
+        known = None not in (published[s.middle], published[other])
+        effect = {"published": published[s.middle] - published[other]} if known else {}
+        label = f"{n}: batch {s.middle} - batch {other}"
+        yield "S5", s.case(label, Difference("above"), at[s.middle], at[other], central=central, **words, **effect)
+    label = f"{n}: test accuracy, batch {last} - batch {s.middle}"
+    yield "S6", s.case(label, Difference("below"), at[last], at[s.middle], central=True, **words)
+    loss = {b: sweep[b].at_best(curves.loss("train"), s.chooses) for b in (s.middle, last)}
+    label = f"{n}: training loss, batch {s.middle} / batch {last}"
+    yield "S6", s.case(label, Ratio(1.0), loss[s.middle], loss[last], **words)
+    slope, effect = curves.fitted_slope(sweep, s.chooses), {}
+    if n in {row.split(",")[0] for row in table}:
+        found = peaks.slope(np.log2(s.step_batches), [table[f"{n}, batch {b}"][1] for b in s.step_batches])
+        effect = {"published": found - 1}
+    label, fields = f"{n}: slope of the best rate, less that of proportion", {"unit": "slope", "scope": "reading", **words}
+    yield "S7", s.case(label, Difference("below"), slope, _constant(slope, 1.0), central=True, **fields, **effect)
+    yield "S7", s.case(f"{n}: slope of the best rate", Difference("above"), slope, _constant(slope, 0.0), **fields)
+
+
+def _on_budgets(n: str, s: Setup) -> Iterator[tuple[str, Case]]:
+    sweep, words = curves.at_growing_budgets(s), {"where": budget_words(s)}
+    first, second, *_, before, last = s.budgets
+    at = {e: sweep[e].metric("test", s.chooses) for e in (first, second, before, last)}
+    label = f"{n}: {last} epochs - {before} epochs"
+    yield "S8", s.case(label, Equivalence(MARGIN), at[last], at[before], central=True, **words)
+    yield "S8", s.case(f"{n}: {second} epochs - {first} epochs", Difference("above", MARGIN), at[second], at[first], **words)
+    test, train = (curves.fitted_slope(sweep, by) for by in ("test", "loss"))
+    fields, of = {"unit": "slope", "scope": "reading", **words}, FACTS["budgets"]
+    falls = {k: -np.log2(of[f"{k}_optimal_falls"]) / np.log2(of["growth"]) for k in ("test", "train")}
+    shown = (lambda value: {"published": float(value)}) if s.own else (lambda value: {})
+    label = f"{n}: slope of the best rate on the budget, training loss - test"
+    effect = shown(falls["train"] - falls["test"])
+    yield "S9", s.case(label, Difference("below"), train, test, central=True, **fields, **effect)
+    none = _constant(train, 0.0)
+    label = f"{n}: slope of the best rate for the training loss"
+    yield "S9", s.case(label, Difference("below"), train, none, **fields, **shown(falls["train"]))
+    label = f"{n}: slope of the best rate for the test set"
+    yield "S9", s.case(label, Equivalence(HALF), test, none, **fields, **shown(falls["test"]))
+
+
+def _elsewhere(n: str, s: Setup, sweeps: dict[str, Sweep]) -> Iterator[tuple[str, Case]]:
+    """S10: the two regimes on a network that is judged by an error or a perplexity."""
+    sweep, (first, last) = sweeps["momentum"], (s.small[0], s.large[-1])
+    worse = [sweep[b].metric("test", s.chooses) for b in (last, first)]
+    label = f"{n}: test {metric_of(s.data.name).name}, batch {last} / batch {first}"
+    yield "S10", s.case(label, Ratio(1.0), *worse, central=True)
+    yield "S10", _rate_grows(n, s, sweep, s.small, 1.0, "small batches, against 1")
+    yield "S10", _rate_grows(n, s, sweep, s.large, 0.0, "large batches, against 0")
+
+
+def _asked(n: str, s: Setup, sweeps: dict[str, Sweep]) -> Iterator[tuple[str, Case]]:
+    yield from noise.rules(n, s, sweeps)
+    if s.chooses != "test" and is_accuracy(s):
+        gain = flattery(sweeps["momentum"])
+        label = f"{n}: rate chosen on the test set - on held-out examples, mean over batches"
+        yield "Q2", s.case(label, Difference("above"), gain, _constant(gain, 0.0), central=True)

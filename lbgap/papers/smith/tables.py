@@ -1,0 +1,146 @@
+"""Tables: accuracy and best rate at equal epochs, at equal updates beside the published ones, under growing budgets; bends."""
+
+from lbgap.papers.paper import Cell, Published, Quantity, Table, combined, difference
+from lbgap.papers.smith import curves, peaks
+from lbgap.papers.smith.curves import Curve, Sweep
+from lbgap.papers.smith.setups import FACTS, Setup
+from lbgap.sources import metric_of
+
+Networks = dict[str, tuple[Setup, dict[str, Sweep]]]
+
+
+def unit(networks: Networks) -> str:
+    """The metrics of the networks."""
+    return "; ".join(dict.fromkeys(metric_of(s.data.name).unit for s, _ in networks.values()))
+
+
+def epochs(networks: Networks) -> Table:
+    """Test metric and training loss at the rate chosen on held-out examples, and what choosing on the test set adds."""
+    cells = []
+    for n, (s, sweeps) in networks.items():
+        for b in s.batches:
+            columns: dict[str, Quantity] = {}
+            for optimizer, sweep in sweeps.items():
+                if b in sweep:
+                    columns |= _columns(sweep[b], f"{optimizer}, ")
+            cells += [Cell(f"{n}, batch {b}", c, None, q, s.words) for c, q in columns.items()]
+    title = "Equal epochs: the metric on the test set and the training loss at the best rate"
+    return Table("epochs", title, f"{unit(networks)}; nats", tuple(cells))
+
+
+def _columns(curve: Curve, prefix: str = "") -> dict[str, Quantity]:
+    by = curve.setup.chooses
+    out = {f"{prefix}test": curve.metric("test", by)}
+    if by != "test":
+        out[f"{prefix}test, chosen on it"] = curve.metric("test", "test")
+    return out | {f"{prefix}training loss": curve.at_best(curves.loss("train"), by)}
+
+
+def rates(networks: Networks) -> Table:
+    """Best effective rates at equal epochs: each seed's own, and the bootstrap's interval."""
+    cells = []
+    for n, (s, sweeps) in networks.items():
+        for b in s.batches:
+            for optimizer, sweep in sweeps.items():
+                if b in sweep:
+                    columns = _rate(sweep[b], s.chooses, f"{optimizer}, ")
+                    cells += [Cell(f"{n}, batch {b}", c, None, q, s.words) for c, q in columns.items()]
+    title = "Equal epochs: the best effective rate, and its interval over bootstrapped seeds"
+    return Table("rates", title, "exponents of 2", tuple(cells))
+
+
+def _rate(curve: Curve, by: str, prefix: str = "") -> dict[str, Quantity]:
+    ends = {f"{prefix}{name}": curve.interval(by, end) for end, name in enumerate(("from", "to"))}
+    return {f"{prefix}best rate": curve.best_rate(by), **ends}
+
+
+def bends(networks: Networks) -> Table:
+    """Where the best rate levels off, with the interval, the level, and how well a sharp and a gradual law fit."""
+    cells = []
+    for n, (s, sweeps) in networks.items():
+        for optimizer, sweep in sweeps.items():
+            by = s.chooses
+            best = curves.best_rates(sweep, by)
+            columns = {"bend": combined(lambda x: 2.0**x, curves.bend(sweep, by))}
+            for end, name in enumerate(("from", "to")):
+                ends = curves.bend_interval(sweep, by, end)
+                columns[name] = Quantity(ends.jobs, lambda *r, of=ends: 2.0 ** of.value(*r), True, pooled=True)
+            columns["bend, on the test set"] = combined(lambda x: 2.0**x, curves.bend(sweep, "test"))
+            columns["level, exponent of 2"] = curves.along(sweep, lambda x, y: peaks.fit(x, y).top, *best)
+            for name, law in (("sharp", peaks.corner), ("gradual", peaks.saturation)):
+                residual = curves.along(sweep, lambda x, y, law=law: peaks.fit(x, y, law).residual, *best)
+                columns[f"residual, {name}"] = residual
+            cells += [Cell(f"{n}, {optimizer}", c, None, q, s.words) for c, q in columns.items()]
+    title = "Equal epochs: where the best rate stops growing with the batch"
+    return Table("bends", title, "examples; octaves", tuple(cells))
+
+
+def steps(networks: Networks) -> Table:
+    """The table at equal updates, ours beside the published one; those of networks of ours below."""
+    of, cells = FACTS["tables"]["steps"], []
+    published = {
+        row: {c: Published(*(v if isinstance(v, list) else [v])) for c, v in zip(of["columns"], entries, strict=True)}
+        for row, entries in of["rows"].items()
+    }
+    ours = {
+        f"{n}, batch {b}": (s, curve)
+        for n, (s, _) in networks.items()
+        if s.steps
+        for b, curve in curves.at_equal_steps(s).items()
+    }
+    for row in dict.fromkeys([*published, *ours]):
+        columns, words = {}, ""
+        if row in ours:
+            s, curve = ours[row]
+            columns, words = {"test accuracy": curve.metric("test", s.chooses), **_rate(curve, s.chooses)}, steps_words(s)
+            columns["training loss"] = curve.at_best(curves.loss("train"), s.chooses)
+        cells += [
+            Cell(row, c, published.get(row, {}).get(c), columns.get(c), words if c in columns else "")
+            for c in dict.fromkeys([*of["columns"], *columns])
+        ]
+    title = "Equal updates: optimal test accuracy and effective rate"
+    return Table("steps", title, "percent; exponents of 2; nats", tuple(cells))
+
+
+def steps_words(s: Setup) -> str:
+    """The setting of the sweep at equal updates."""
+    return f"{s.where}, {s.steps:,} updates"
+
+
+def budgets(networks: Networks) -> Table:
+    """One batch for more and more epochs: the test metric, and the rates that are best for the test set and for the loss."""
+    cells = []
+    for n, (s, _) in networks.items():
+        if not s.budgets:
+            continue
+        for epochs, curve in curves.at_growing_budgets(s).items():
+            columns = {"test": curve.metric("test", s.chooses)}
+            columns |= {"best rate, test": curve.best_rate("test"), "best rate, training loss": curve.best_rate("loss")}
+            columns["training loss, at its best"] = curve.at_best(curves.loss("train"), "loss")
+            cells += [Cell(f"{n}, {epochs} epochs", c, None, q, budget_words(s)) for c, q in columns.items()]
+    title = "Growing budgets: the best rate for the test set and for the training loss"
+    return Table("budgets", title, "percent; exponents of 2; nats", tuple(cells), digits=2)
+
+
+def budget_words(s: Setup) -> str:
+    """The setting of the sweep over budgets."""
+    return f"{s.where}, batch {s.budget_batch}"
+
+
+def choices(networks: Networks) -> Table:
+    """What choosing the rate on the test set adds, over the batches of a sweep (Q2)."""
+    cells = []
+    for n, (s, sweeps) in networks.items():
+        for optimizer, sweep in sweeps.items():
+            if s.chooses != "test":
+                cells.append(Cell(f"{n}, {optimizer}", "gain", None, flattery(sweep), s.words))
+    title = (
+        "Equal epochs: the metric with the rate chosen on the test set, minus chosen on held-out examples, mean over batches"
+    )
+    return Table("choices", title, unit(networks), tuple(cells), digits=3)
+
+
+def flattery(sweep: Sweep) -> Quantity:
+    """By how much the test metric is higher where the rate is chosen on the test set: mean over the batches."""
+    gains = [difference(c.metric("test", "test"), c.metric("test", c.setup.chooses)) for c in sweep.values()]
+    return combined(lambda *row: sum(row) / len(row), *gains)

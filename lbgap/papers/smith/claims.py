@@ -99,7 +99,7 @@ def _on_the_passage(n: str, s: Setup, sweeps: dict[str, Sweep]) -> Iterator[tupl
     for optimizer, sweep in sweeps.items():
         best = curves.best_rates(sweep, s.chooses)
         gradual, sharp = (
-            curves.along(sweep, lambda x, y, law=law: peaks.fit(x, y, law).residual, *best)
+            curves.along(sweep, lambda x, y, law=law: float(peaks.fit(x, y, law).residual), *best)
             for law in (peaks.saturation, peaks.corner)
         )
         fields = {"scope": "reading", "unit": "octaves", "central": optimizer == "momentum"}

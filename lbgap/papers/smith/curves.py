@@ -59,7 +59,7 @@ class Curve:
     def best_rate(self, by: str) -> Quantity:
         """Each seed's best effective rate, log2: the :func:`peaks.peak` of its own curve."""
         read = self.setup.badness(by)
-        return Quantity(self.own_runs, lambda *r: peaks.peak(self.rates, self.rows(r, read)[0]), reads_diverged=True)
+        return Quantity(self.own_runs, lambda *r: float(peaks.peak(self.rates, self.rows(r, read)[0])), reads_diverged=True)
 
     def at_best(self, read: Read, by: str) -> Quantity:
         """A number of each seed at the one rate of the grid whose mean badness over all seeds is least.
@@ -84,7 +84,7 @@ class Curve:
 
         def found(*results: dict) -> float:
             rows = self.rows(results, read)
-            return peaks.interval(len(rows), lambda drawn: peaks.peak(self.rates, rows[drawn].mean(0)))[end]
+            return peaks.interval(len(rows), lambda drawn: peaks.peak(self.rates, rows[drawn].mean(-2)))[end]
 
         return Quantity(self.all_runs[:1], found, reads_diverged=True, pooled=True)
 
@@ -126,7 +126,7 @@ def best_rates(sweep: Sweep, by: str) -> list[Quantity]:
 
 def bend(sweep: Sweep, by: str, law: Callable = peaks.corner) -> Quantity:
     """Each seed's bend, log2 of a batch size."""
-    return along(sweep, lambda x, y: peaks.fit(x, y, law).bend, *best_rates(sweep, by))
+    return along(sweep, lambda x, y: float(peaks.fit(x, y, law).bend), *best_rates(sweep, by))
 
 
 def bend_interval(sweep: Sweep, by: str, end: int) -> Quantity:
@@ -140,9 +140,9 @@ def bend_interval(sweep: Sweep, by: str, end: int) -> Quantity:
         for curve in curves:
             rows.append(curve.rows([next(rest) for _ in curve.all_runs[0]], read))
 
-        def of(drawn: np.ndarray) -> float:
-            best = [peaks.peak(c.rates, r[drawn].mean(0)) for c, r in zip(curves, rows, strict=True)]
-            return peaks.fit(places, best).bend
+        def of(drawn: np.ndarray) -> np.ndarray:
+            best = [peaks.peak(c.rates, r[drawn].mean(-2)) for c, r in zip(curves, rows, strict=True)]
+            return peaks.fit(places, np.stack(best, -1)).bend
 
         return peaks.interval(len(rows[0]), of)[end]
 

@@ -1,46 +1,55 @@
 """Where a curve over rates is best, and how the best rate goes with the batch: in proportion, then flat.
 
-Rates and batch sizes are their logarithms of base 2 throughout.
+Rates and batch sizes are their logarithms of base 2 throughout. Leading axes, such as one of bootstrap samples, pass through.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import scipy
+from numpy.typing import ArrayLike
 
 LEAST = 1e-3  # of an error rate in percent, or a loss: its logarithm shall be finite
 RESAMPLES = 999
 
 
-def peak(rates: Sequence[float], badness: Sequence[float]) -> float:
+def peak(rates: ArrayLike, badness: ArrayLike) -> np.ndarray:
     """The rate at which a badness (an error, a loss) is least: the vertex of a parabola in the logarithm of the badness.
 
     The parabola goes through the best rate of the grid and its two neighbours, and the vertex lies within half a step of the
     best one; at an end of the grid it is that end. Rates that diverged (NaN) count as the worst of the others. NaN where all
     diverged.
+
+    Args:
+        rates: (rates,), rising.
+        badness: (..., rates).
     """
-    y = np.asarray(badness, float)
-    if not np.isfinite(y).any():
-        return np.nan
-    y = np.log(np.maximum(np.where(np.isfinite(y), y, np.nanmax(y[np.isfinite(y)])), LEAST))
-    best = int(y.argmin())
-    if best in (0, len(y) - 1):
-        return float(rates[best])
-    left, middle, right = y[best - 1 : best + 2]
-    bend = left - 2 * middle + right
-    shift = 0.0 if bend <= 0 else float(np.clip((left - right) / (2 * bend), -0.5, 0.5))
-    step = rates[best + 1] - rates[best] if shift > 0 else rates[best] - rates[best - 1]
-    return float(rates[best] + shift * step)
+    rates, y = np.asarray(rates, float), np.asarray(badness, float)
+    finite = np.isfinite(y)
+    worst = np.where(finite, y, -np.inf).max(-1, keepdims=True)
+    y = np.log(np.maximum(np.where(finite, y, worst), LEAST))
+    best = y.argmin(-1)
+    inner = np.clip(best, 1, max(1, len(rates) - 2))
+    if len(rates) < 3:
+        shift = np.zeros(best.shape)
+    else:
+        left, middle, right = (np.take_along_axis(y, (inner + i)[..., None], -1)[..., 0] for i in (-1, 0, 1))
+        bend = left - 2 * middle + right
+        vertex = (left - right) / np.where(bend > 0, 2 * bend, np.inf)
+        shift = np.where(best == inner, np.clip(vertex, -0.5, 0.5), 0.0)
+    step = np.diff(rates, prepend=rates[:1], append=rates[-1:])  # to the left of each rate, and to the right of the last
+    found = rates[best] + shift * np.where(shift > 0, step[best + 1], step[best])
+    return np.where(finite.any(-1), found, np.nan)
 
 
 class Fit(NamedTuple):
     """A law of the best rate: the batch at which it bends, the rate at which it levels off, and the root mean square of
     what it leaves, all in octaves."""
 
-    bend: float
-    top: float
-    residual: float
+    bend: np.ndarray
+    top: np.ndarray
+    residual: np.ndarray
 
 
 def corner(x: np.ndarray, bend: np.ndarray) -> np.ndarray:
@@ -53,34 +62,42 @@ def saturation(x: np.ndarray, bend: np.ndarray) -> np.ndarray:
     return -np.log2(1 + 2.0 ** (bend - x))
 
 
-def fit(batches: Sequence[float], rates: Sequence[float], law: Callable = corner) -> Fit:
-    """Least squares of a law of two parameters, bend and level; the bend within the batches, to a 64th of an octave."""
+def fit(batches: ArrayLike, rates: ArrayLike, law: Callable = corner) -> Fit:
+    """Least squares of a law of two parameters, bend and level; the bend within the batches, to a 64th of an octave.
+
+    Args:
+        batches: (batches,).
+        rates: (..., batches), the best rate of each.
+    """
     x, y = np.asarray(batches, float), np.asarray(rates, float)
-    if not np.isfinite(y).all():
-        return Fit(np.nan, np.nan, np.nan)
     bends = np.arange(x.min(), x.max() + 1e-9, 1 / 64)
-    shape = law(x[None], bends[:, None])
-    tops = (y - shape).mean(1)
-    residuals = np.sqrt(np.square(y - shape - tops[:, None]).mean(1))
-    best = int(residuals.argmin())
-    return Fit(float(bends[best]), float(tops[best]), float(residuals[best]))
+    left = y[..., None, :] - law(x, bends[:, None])  # (..., bends, batches)
+    tops = left.mean(-1)
+    residuals = left.std(-1)
+    best = np.nan_to_num(residuals, nan=np.inf).argmin(-1)[..., None]
+    top, residual = (np.take_along_axis(of, best, -1)[..., 0] for of in (tops, residuals))
+    return Fit(np.where(np.isfinite(residual), bends[best[..., 0]], np.nan), top, residual)
 
 
-def slope(x: Sequence[float], y: Sequence[float]) -> float:
+def slope(x: ArrayLike, y: ArrayLike) -> float:
     """Of a least-squares line: 1 where y doubles with x, 0 where it stays."""
     return float(np.polyfit(x, y, 1)[0]) if np.isfinite(y).all() else np.nan
 
 
-def interval(seeds: int, of: Callable[[np.ndarray], float], level: float = 0.95) -> tuple[float, float]:
-    """Percentile bootstrap over seeds of what ``of`` makes of the seeds drawn; one seed alone has no interval."""
+def interval(seeds: int, of: Callable[[np.ndarray], np.ndarray], level: float = 0.95) -> tuple[float, float]:
+    """Percentile bootstrap over seeds of what ``of`` makes of the seeds drawn; one seed alone has no interval.
+
+    Args:
+        of: of (..., seeds) indices, (...) numbers.
+    """
     if seeds < 2:
         return np.nan, np.nan
     found = scipy.stats.bootstrap(
         (np.arange(seeds),),
-        lambda drawn: of(drawn.astype(int)),
+        lambda drawn, axis: of(np.moveaxis(drawn, axis, -1)),
         n_resamples=RESAMPLES,
         confidence_level=level,
-        vectorized=False,
+        vectorized=True,
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval

@@ -45,9 +45,10 @@ class Grid:
 class Setup:
     """One network and its sweeps. Rates are effective ones, epsilon / (1 - m).
 
-    ``steps`` updates of every batch in ``step_batches``; ``budgets``, in epochs, of ``budget_batch``. ``small`` batches are those
-    at which both optimizers are thought to be dominated by noise, ``large`` those at which neither is, ``middle`` the one that is
-    thought best at equal steps: from the pilot, and fixed before the runs. ``target`` is the accuracy whose time is read.
+    ``steps`` updates of every batch in ``step_batches``; ``budgets``, in epochs, of ``budget_batch``. ``small`` batches are
+    those at which both optimizers are thought to be dominated by noise, ``large`` those at which neither is, ``middle`` the
+    one that is thought best at equal steps: from the pilot, and fixed before the runs. ``target`` is the accuracy whose time
+    is read.
     ``grids`` are by sweep: "SGD" and "momentum" at equal epochs, "steps", "budgets".
     """
 

@@ -66,9 +66,9 @@ def bends(networks: Networks) -> Table:
                 ends = curves.bend_interval(sweep, by, end)
                 columns[name] = Quantity(ends.jobs, lambda *r, of=ends: 2.0 ** of.value(*r), True, pooled=True)
             columns["bend, on the test set"] = combined(lambda x: 2.0**x, curves.bend(sweep, "test"))
-            columns["level, exponent of 2"] = curves.along(sweep, lambda x, y: peaks.fit(x, y).top, *best)
+            columns["level, exponent of 2"] = curves.along(sweep, lambda x, y: float(peaks.fit(x, y).top), *best)
             for name, law in (("sharp", peaks.corner), ("gradual", peaks.saturation)):
-                residual = curves.along(sweep, lambda x, y, law=law: peaks.fit(x, y, law).residual, *best)
+                residual = curves.along(sweep, lambda x, y, law=law: float(peaks.fit(x, y, law).residual), *best)
                 columns[f"residual, {name}"] = residual
             cells += [Cell(f"{n}, {optimizer}", c, None, q, s.words) for c, q in columns.items()]
     title = "Equal epochs: where the best rate stops growing with the batch"

@@ -45,6 +45,8 @@ def questions_on(networks: Networks) -> tuple[Claim, ...]:
 
 
 def _of(n: str, s: Setup, sweeps: dict[str, Sweep]) -> Iterator[tuple[str, Case]]:
+    if not s.judged:
+        return
     if not is_accuracy(s):
         yield from _elsewhere(n, s, sweeps)
         return
@@ -168,6 +170,8 @@ def _elsewhere(n: str, s: Setup, sweeps: dict[str, Sweep]) -> Iterator[tuple[str
 
 
 def _asked(n: str, s: Setup, sweeps: dict[str, Sweep]) -> Iterator[tuple[str, Case]]:
+    if not s.judged:
+        return
     yield from noise.rules(n, s, sweeps)
     if s.chooses != "test" and is_accuracy(s):
         gain = flattery(sweeps["momentum"])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection, QuadMesh
 from matplotlib.colors import to_hex
 
 from lbgap.papers.paper import Axis, Figure
@@ -300,3 +300,18 @@ def test_the_words_of_a_forest_count_what_holds_and_what_lies_inside():
 def test_a_forest_without_effects_is_refused():
     with pytest.raises(ValueError, match="^effects is empty; accepted is at least one claim with an effect$"):
         forest(pd.DataFrame([claim("K1", np.nan)]))
+
+
+def test_a_heat_map_has_a_row_a_line_a_column_a_tick_and_frames_the_best_of_each_column():
+    """Means over two seeds; what diverged has no colour."""
+    axis = Axis("left", "batch", "percent", ticks=("16", "32"))
+    cells = {("2^-1", 0): (90.0, 92.0), ("2^-1", 1): (80.0, 82.0), ("2^0", 0): (70.0, 74.0), ("2^0", 1): (95.0, 97.0)}
+    points = [("left", line, seed, x, y) for (line, x), of in cells.items() for seed, y in enumerate(of)]
+    points += [("left", "2^1", seed, x, np.nan) for seed in (0, 1) for x in (0, 1)]
+    ax, scale = axes_of(figure(axis, mark="heat"), frame(*points))
+    (mesh,) = [c for c in ax.collections if isinstance(c, QuadMesh)]
+    np.testing.assert_array_equal(np.ma.filled(mesh.get_array(), np.nan), [[91, 81], [72, 96], [np.nan, np.nan]])
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["2^-1", "2^0", "2^1"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["16", "32"]
+    assert sorted(p.get_xy() for p in ax.patches) == [(0, 0), (1, 1)]
+    assert scale.get_ylabel() == "percent"

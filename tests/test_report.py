@@ -381,3 +381,17 @@ def test_a_paper_of_one_profile_is_reported_too(store, monkeypatch, only):
     monkeypatch.setattr(papers, "papers", lambda: {of.name: of})
     assert set(report.committed_table(of.name, "tab", store)[1]["profile"]) == {only}
     assert set(report.status(of.name, store)["profile"]) == {only}
+
+
+def test_a_pooled_number_is_of_all_its_seeds_and_has_no_deviation(store):
+    """It is there once all of them have records."""
+    jobs = (tuple(run(SMALL, seed) for seed in range(3)),)
+    pooled = Quantity(jobs, lambda *results: max(r["accuracy"] for r in results), pooled=True)
+    table = Table("t", "T", "percent", (Cell("a", "most", None, pooled, "digits"),))
+    for seed, job in enumerate(jobs[0]):
+        line = report.table_frame(table, "cpu", store).iloc[0]
+        assert line["n"] == 0 and math.isnan(line["mean"])
+        store.put(Record(job, {"accuracy": 90.0 + seed, "diverged": False}, {}))
+    line = report.table_frame(table, "cpu", store).iloc[0]
+    assert (line["n"], line["mean"]) == (3, 92.0)
+    assert math.isnan(line["std"]) and math.isnan(line["low"])

@@ -341,6 +341,24 @@ def quick(device: str) -> list[dict]:
     return [ratio("quick", what, "ours on two workers", plain, ours, at_least=5.0, rounds=1)]
 
 
+def rates(device: str) -> list[dict]:
+    """All rates of one batch of the quick profile of Smith et al., by a plain DataLoader loop against together."""
+    settings = papers.settings("smith", profile="quick")
+    runs = [job for job in papers.get("smith").study(settings).jobs() if isinstance(job, Train)]
+    out = []
+    for batch in (16, 64):
+        alike = [r for r in runs if r.batch_size == batch]
+        same = [r for r in alike if replicas.kind(r) == replicas.kind(alike[0])][: replicas.MOST]
+
+        def plain(same=same) -> None:
+            for spec in same:
+                loader_run(spec, device)
+
+        what = f"a plain DataLoader loop, {len(same)} runs of a sweep over rates of F1 on digits, batch {batch}"
+        out.append(ratio("rates", what, "together", plain, partial(replicas.run, same, device), at_least=4.0, rounds=3))
+    return out
+
+
 def loader_run(spec: Train, device: str) -> None:
     """A run as anyone would write it, with torch's DataLoader, evaluated as often."""
     data = load_data(spec, device)
@@ -424,6 +442,7 @@ MEASURED = {
     "checkpoint": checkpoint,
     "replicas": together,
     "quick": quick,
+    "rates": rates,
     "start": start,
     "records": records,
 }

@@ -11,7 +11,7 @@ import scipy
 from lbgap import papers, schedule
 from lbgap.papers.paper import Study
 from lbgap.papers.smith import curves, figures, noise, peaks
-from lbgap.papers.smith.curves import Curve
+from lbgap.papers.smith.curves import Curve, Sweeps
 from lbgap.papers.smith.setups import FACTS, Grid, Setup, powers, setups_of
 from lbgap.records import Store
 from lbgap.spec import Measure, Train
@@ -53,7 +53,7 @@ def test_profile_paper_is_the_papers_own_setting():
     plain = setups("paper")["WRN-16-4 without batch norm"]
     assert (dict(plain.options), plain.ghosts) == ({"norm": "skipinit"}, None)
     published = {row: entries[1] for row, entries in FACTS["tables"]["steps"]["rows"].items()}
-    for b, curve in curves.at_equal_steps(WRN).items():  # the published best rate lies inside each grid
+    for b, curve in Sweeps(WRN).steps.items():  # the published best rate lies inside each grid
         assert curve.rates[0] < published[f"WRN-16-4, batch {b}"] < curve.rates[-1] or b == 8192
 
 
@@ -104,12 +104,12 @@ def runs(curve: Curve) -> list[Train]:
 def test_each_sweep_holds_equal_what_it_says():
     for s in setups("cpu").values():
         for optimizer, momentum in s.momenta.items():
-            for b, curve in curves.at_equal_epochs(s, optimizer).items():
+            for b, curve in Sweeps(s).epochs[optimizer].items():
                 assert {(r.batch_size, r.epochs, r.optimizer.momentum) for r in runs(curve)} == {(b, s.epochs, momentum)}
                 assert {r.updates for r in runs(curve)} == {s.epochs * runs(curve)[0].updates_per_epoch}
-    for b, curve in curves.at_equal_steps(F1).items():
+    for b, curve in Sweeps(F1).steps.items():
         assert {(r.batch_size, r.updates, r.optimizer.momentum) for r in runs(curve)} == {(b, F1.steps, 0.9)}
-    for epochs, curve in curves.at_growing_budgets(F1).items():
+    for epochs, curve in Sweeps(F1).budgets.items():
         assert {(r.batch_size, r.epochs) for r in runs(curve)} == {(F1.budget_batch, epochs)}
     assert F1.budgets[-1] == 32 * F1.budgets[0]
 
@@ -126,7 +126,7 @@ def test_a_grid_is_of_powers_of_two_around_a_guess_in_proportion_then_flat():
 def test_the_quick_profile_has_six_batches_five_rates_and_two_optimizers():
     (s,) = setups("quick").values()
     for optimizer in ("SGD", "momentum"):
-        sweep = curves.at_equal_epochs(s, optimizer)
+        sweep = Sweeps(s).epochs[optimizer]
         assert len(sweep) >= 6 and all(len(curve.rates) >= 5 for curve in sweep.values())
 
 
@@ -213,7 +213,7 @@ def read(quantity, known: dict[Train, dict]) -> list[float]:
 
 def test_the_rate_is_chosen_on_held_out_examples_by_the_mean_over_seeds():
     """Validation prefers the second rate, the test set the third; a rate at which one seed diverged is not chosen."""
-    curve = curves.at_equal_epochs(setups("cpu", seeds=2, rates=[0.25, 0.5, 1, 2])["F1"], "momentum")[64]
+    curve = Sweeps(setups("cpu", seeds=2, rates=[0.25, 0.5, 1, 2])["F1"]).epochs["momentum"][64]
     test = [[80, 90, 95, 99], [81, 92, 93, 99]]
     held_out = [[80, 96, 90, 99], [70, 92, 95, 99]]
     known = {
@@ -233,7 +233,7 @@ def test_the_rate_is_chosen_on_held_out_examples_by_the_mean_over_seeds():
 
 def test_the_bend_is_fitted_to_the_seeds_own_rates():
     s = setups("cpu", seeds=2)["F1"]
-    sweep = curves.at_equal_epochs(s, "SGD")
+    sweep = Sweeps(s).epochs["SGD"]
     bends = (5.0, 6.0)
     known = {}
     for b, curve in sweep.items():
@@ -257,11 +257,11 @@ def test_a_target_is_reached_between_two_points_of_a_curve():
 
 
 def test_the_noise_of_a_run_of_the_sweep_is_measured_along_it():
-    sweep = curves.at_equal_epochs(F1, "momentum")[F1.small[-1]]
-    for seed in F1.all_seeds:
-        assert noise.followed(F1, seed) in runs(sweep)
+    sweeps = Sweeps(F1)
+    assert set(noise.followed(sweeps)) < set(runs(sweeps.epochs["momentum"][F1.small[-1]]))
+    assert [run.seed for run in noise.followed(sweeps)] == list(F1.all_seeds)
     for estimator, part in itertools.product(noise.ESTIMATORS, noise.PARTS):
-        jobs = [job for (job,) in noise.scale(F1, part, estimator).jobs]
+        jobs = [job for (job,) in noise.scale(sweeps, part, estimator).jobs]
         assert all(isinstance(job, Measure) and job.arguments["estimator"] == estimator for job in jobs)
         assert {job.of[0].epoch for job in jobs} == {round(noise.PARTS[part] * F1.epochs)}
     assert not noise.measured(setups("cpu")["LSTM 64"])
@@ -280,17 +280,17 @@ def test_no_best_rate_lies_at_the_edge_of_its_grid():
     """Of every curve whose runs all are on record: the rate that is chosen has a worse one, or a diverged one, on each side."""
     store, at_the_edge = Store(RESULTS), []
     for n, s in setups("cpu").items():
-        sweeps = {o: curves.at_equal_epochs(s, o) for o in s.momenta}
-        if s.steps:
-            sweeps |= {"steps": curves.at_equal_steps(s), "budgets": curves.at_growing_budgets(s)}
-        for name, sweep in sweeps.items():
+        of = Sweeps(s)
+        for name, sweep in (of.epochs | {"steps": of.steps, "budgets": of.budgets}).items():
             for place, curve in sweep.items():
                 if not all(run in store for run in runs(curve)):
                     continue
                 known = {run: store.get(run).results for run in runs(curve)}
                 for by in (s.chooses, "test"):
                     judge = s.badness(by)
-                    values = [[math.nan if known[r]["diverged"] else judge(known[r]) for r in of] for of in curve.runs.values()]
+                    values = [
+                        [math.nan if known[r]["diverged"] else judge(known[r]) for r in seeds] for seeds in curve.runs.values()
+                    ]
                     best = int(np.nan_to_num(np.mean(values, axis=1), nan=np.inf).argmin())
                     if best in (0, len(curve.rates) - 1):
                         at_the_edge.append((n, name, place, by, curve.rates[best]))

@@ -12,8 +12,9 @@ Readings chosen, and fixed before any record was made:
 """
 
 from lbgap.papers.paper import Study
-from lbgap.papers.smith import curves, figures, noise, tables
+from lbgap.papers.smith import figures, noise, tables
 from lbgap.papers.smith.claims import claims_on, questions_on
+from lbgap.papers.smith.curves import Sweeps
 from lbgap.papers.smith.setups import PaperSettings, setups_of
 
 PROFILES = ("quick", "cpu", "paper")
@@ -21,25 +22,23 @@ PROFILES = ("quick", "cpu", "paper")
 
 def study(settings: PaperSettings) -> Study:
     """Everything a profile computes and shows."""
-    networks = {
-        n: (s, {optimizer: curves.at_equal_epochs(s, optimizer) for optimizer in s.momenta})
-        for n, s in setups_of(settings).items()
-    }
+    networks = {n: Sweeps(s) for n, s in setups_of(settings).items()}
+    setups = [sweeps.setup for sweeps in networks.values()]
     judged = settings.profile == "cpu" and not settings.own
     shown = [tables.epochs(networks), tables.rates(networks), tables.bends(networks), noise.table(networks)]
     drawn = [figures.accuracies(networks), figures.best_rates(networks), figures.losses(networks), figures.heat(networks)]
     drawn.append(noise.figure(networks))
-    if any(s.steps for s, _ in networks.values()):
+    if any(s.steps for s in setups):
         shown.append(tables.steps(networks))
         drawn.append(figures.steps(networks))
-    if any(s.budgets for s, _ in networks.values()):
+    if any(s.budgets for s in setups):
         shown.append(tables.budgets(networks))
         drawn.append(figures.budgets(networks))
-    if any(s.chooses != "test" for s, _ in networks.values()):
+    if any(s.chooses != "test" for s in setups):
         shown.append(tables.choices(networks))
     drawn += figures.equal(networks)
     if settings.profile == "quick":
-        of = networks["F1"][0]
+        of = setups[0]
         run = of.train(of.small[-1], -1.0, of.momentum, of.per_epoch(of.small[-1]), 0)
         only = ("S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9")
         return Study("smith", "quick", tuple(shown), tuple(drawn), claims_on(networks, only), reference=(run,))

@@ -7,9 +7,9 @@ import numpy as np
 
 from lbgap.papers.paper import Case, Claim, Quantity, claims, combined, difference
 from lbgap.papers.smith import curves, noise, peaks
-from lbgap.papers.smith.curves import Sweep
+from lbgap.papers.smith.curves import Networks, Sweep, Sweeps
 from lbgap.papers.smith.setups import FACTS, Setup
-from lbgap.papers.smith.tables import Networks, budget_words, flattery, steps_words
+from lbgap.papers.smith.tables import budget_words, flattery, steps_words
 from lbgap.sources import metric_of
 from lbgap.stats import Difference, Equivalence, Ratio, Trend
 
@@ -34,29 +34,28 @@ def is_accuracy(s: Setup) -> bool:
 
 def claims_on(networks: Networks, only: tuple[str, ...] = ()) -> tuple[Claim, ...]:
     """The paper's claims."""
-    rules = itertools.chain(*(_of(n, s, sweeps) for n, (s, sweeps) in networks.items()))
+    rules = itertools.chain(*(_of(n, sweeps) for n, sweeps in networks.items() if sweeps.setup.judged))
     return claims(FACTS["claims"], rules, only, notes=NOTES, reasons={"S10": "no network of another kind is in this profile"})
 
 
 def questions_on(networks: Networks) -> tuple[Claim, ...]:
     """What we ask beyond the paper."""
-    rules = itertools.chain(*(_asked(n, s, sweeps) for n, (s, sweeps) in networks.items()))
+    rules = itertools.chain(*(_asked(n, sweeps) for n, sweeps in networks.items() if sweeps.setup.judged))
     return claims(FACTS["questions"], rules)
 
 
-def _of(n: str, s: Setup, sweeps: dict[str, Sweep]) -> Iterator[tuple[str, Case]]:
-    if not s.judged:
-        return
+def _of(n: str, sweeps: Sweeps) -> Iterator[tuple[str, Case]]:
+    s = sweeps.setup
     if not is_accuracy(s):
-        yield from _elsewhere(n, s, sweeps)
+        yield from _elsewhere(n, s, sweeps.epochs["momentum"])
         return
-    yield from _on_small_batches(n, s, sweeps)
-    yield from _on_large_batches(n, s, sweeps)
-    yield from _on_the_passage(n, s, sweeps)
-    if s.steps:
-        yield from _on_equal_steps(n, s)
-    if s.budgets:
-        yield from _on_budgets(n, s)
+    yield from _on_small_batches(n, s, sweeps.epochs)
+    yield from _on_large_batches(n, s, sweeps.epochs)
+    yield from _on_the_passage(n, s, sweeps.epochs)
+    if sweeps.steps:
+        yield from _on_equal_steps(n, s, sweeps.steps)
+    if sweeps.budgets:
+        yield from _on_budgets(n, s, sweeps.budgets)
 
 
 def _constant(like: Quantity, value: float) -> Quantity:
@@ -113,8 +112,8 @@ def _on_the_passage(n: str, s: Setup, sweeps: dict[str, Sweep]) -> Iterator[tupl
         yield "S4", s.case(label, Trend("rising"), row, central=optimizer == "momentum")
 
 
-def _on_equal_steps(n: str, s: Setup) -> Iterator[tuple[str, Case]]:
-    sweep, words = curves.at_equal_steps(s), {"where": steps_words(s)}
+def _on_equal_steps(n: str, s: Setup, sweep: Sweep) -> Iterator[tuple[str, Case]]:
+    words = {"where": steps_words(s)}
     first, last = s.step_batches[0], s.step_batches[-1]
     table = FACTS["tables"]["steps"]["rows"]
     published = {b: table.get(f"{n}, batch {b}", [[None]])[0][0] for b in (first, s.middle, last)}
@@ -138,8 +137,8 @@ def _on_equal_steps(n: str, s: Setup) -> Iterator[tuple[str, Case]]:
     yield "S7", s.case(f"{n}: slope of the best rate", Difference("above"), slope, _constant(slope, 0.0), **fields)
 
 
-def _on_budgets(n: str, s: Setup) -> Iterator[tuple[str, Case]]:
-    sweep, words = curves.at_growing_budgets(s), {"where": budget_words(s)}
+def _on_budgets(n: str, s: Setup, sweep: Sweep) -> Iterator[tuple[str, Case]]:
+    words = {"where": budget_words(s)}
     first, second, *_, before, last = s.budgets
     at = {e: sweep[e].metric("test", s.chooses) for e in (first, second, before, last)}
     label = f"{n}: {last} epochs - {before} epochs"
@@ -159,9 +158,9 @@ def _on_budgets(n: str, s: Setup) -> Iterator[tuple[str, Case]]:
     yield "S9", s.case(label, Equivalence(HALF), test, none, **fields, **shown(falls["test"]))
 
 
-def _elsewhere(n: str, s: Setup, sweeps: dict[str, Sweep]) -> Iterator[tuple[str, Case]]:
+def _elsewhere(n: str, s: Setup, sweep: Sweep) -> Iterator[tuple[str, Case]]:
     """S10: the two regimes on a network that is judged by an error or a perplexity."""
-    sweep, (first, last) = sweeps["momentum"], (s.small[0], s.large[-1])
+    first, last = s.small[0], s.large[-1]
     worse = [sweep[b].metric("test", s.chooses) for b in (last, first)]
     label = f"{n}: test {metric_of(s.data.name).name}, batch {last} / batch {first}"
     yield "S10", s.case(label, Ratio(1.0), *worse, central=True)
@@ -169,11 +168,10 @@ def _elsewhere(n: str, s: Setup, sweeps: dict[str, Sweep]) -> Iterator[tuple[str
     yield "S10", _rate_grows(n, s, sweep, s.large, 0.0, "large batches, against 0")
 
 
-def _asked(n: str, s: Setup, sweeps: dict[str, Sweep]) -> Iterator[tuple[str, Case]]:
-    if not s.judged:
-        return
-    yield from noise.rules(n, s, sweeps)
+def _asked(n: str, sweeps: Sweeps) -> Iterator[tuple[str, Case]]:
+    yield from noise.rules(n, sweeps)
+    s = sweeps.setup
     if s.chooses != "test" and is_accuracy(s):
-        gain = flattery(sweeps["momentum"])
+        gain = flattery(sweeps.epochs["momentum"])
         label = f"{n}: rate chosen on the test set - on held-out examples, mean over batches"
         yield "Q2", s.case(label, Difference("above"), gain, _constant(gain, 0.0), central=True)

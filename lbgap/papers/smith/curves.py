@@ -93,24 +93,36 @@ LEAST_UPDATES = 20  # of a schedule in twentieths
 Sweep = dict[int, Curve]  # by batch size, or by budget in epochs
 
 
-def at_equal_epochs(s: Setup, optimizer: str) -> Sweep:
-    """Every batch for as many epochs."""
-    return {
-        b: Curve(s, b, s.momenta[optimizer], s.epochs * s.per_epoch(b), s.grid(optimizer, b))
-        for b in s.batches
-        if s.epochs * s.per_epoch(b) >= LEAST_UPDATES
-    }
+@dataclass(frozen=True, eq=False)
+class Sweeps:
+    """The sweeps of a setup."""
+
+    setup: Setup
+
+    @cached_property
+    def epochs(self) -> dict[str, Sweep]:
+        """By optimizer, every batch for as many epochs; not those that would make too few updates."""
+        s = self.setup
+        updates = {b: s.epochs * s.per_epoch(b) for b in s.batches}
+        return {
+            optimizer: {b: Curve(s, b, momentum, n, s.grid(optimizer, b)) for b, n in updates.items() if n >= LEAST_UPDATES}
+            for optimizer, momentum in s.momenta.items()
+        }
+
+    @cached_property
+    def steps(self) -> Sweep:
+        """Every batch for as many updates, with momentum."""
+        s = self.setup
+        return {b: Curve(s, b, s.momentum, s.steps, s.grid("steps", b)) for b in s.step_batches}
+
+    @cached_property
+    def budgets(self) -> Sweep:
+        """One batch for more and more epochs, with momentum."""
+        s, b = self.setup, self.setup.budget_batch
+        return {e: Curve(s, b, s.momentum, e * s.per_epoch(b), s.grid("budgets", e)) for e in s.budgets}
 
 
-def at_equal_steps(s: Setup) -> Sweep:
-    """Every batch for as many updates, with momentum."""
-    return {b: Curve(s, b, s.momenta["momentum"], s.steps, s.grid("steps", b)) for b in s.step_batches}
-
-
-def at_growing_budgets(s: Setup) -> Sweep:
-    """One batch for more and more epochs, with momentum."""
-    b = s.budget_batch
-    return {e: Curve(s, b, s.momenta["momentum"], e * s.per_epoch(b), s.grid("budgets", e)) for e in s.budgets}
+Networks = dict[str, Sweeps]
 
 
 def along(sweep: Sweep, of: Callable[..., float], *values: Quantity) -> Quantity:

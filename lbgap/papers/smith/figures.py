@@ -8,9 +8,8 @@ import numpy as np
 from lbgap.papers.paper import Axis, Figure, Quantity, combined
 from lbgap.papers.recipe import point
 from lbgap.papers.smith import curves
-from lbgap.papers.smith.curves import Curve
+from lbgap.papers.smith.curves import Curve, Networks
 from lbgap.papers.smith.setups import Setup
-from lbgap.papers.smith.tables import Networks
 from lbgap.sources import metric_of
 
 
@@ -19,9 +18,9 @@ def _against_batch(
 ) -> Figure:
     """Something of every curve at equal epochs, a line an optimizer."""
     panels, series = [], []
-    for n, (s, sweeps) in networks.items():
-        panels.append(Axis(n, "batch", y(s), log_x=True, log_y=log_y))
-        series += [point(n, o, b, of(curve)) for o, sweep in sweeps.items() for b, curve in sweep.items()]
+    for n, sweeps in networks.items():
+        panels.append(Axis(n, "batch", y(sweeps.setup), log_x=True, log_y=log_y))
+        series += [point(n, o, b, of(curve)) for o, sweep in sweeps.epochs.items() for b, curve in sweep.items()]
     return Figure(name, title, tuple(panels), tuple(series), mark="interval")
 
 
@@ -58,8 +57,9 @@ def losses(networks: Networks) -> Figure:
 def heat(networks: Networks) -> Figure:
     """The test metric over rate and batch at equal epochs, a panel an optimizer."""
     panels, series = [], []
-    for n, (s, sweeps) in networks.items():
-        for optimizer, sweep in sweeps.items():
+    for n, sweeps in networks.items():
+        s = sweeps.setup
+        for optimizer, sweep in sweeps.epochs.items():
             panel = f"{n}, {optimizer}"
             panels.append(Axis(panel, "batch", metric_words(s), ticks=tuple(map(str, sweep))))
             rates = sorted({rate for curve in sweep.values() for rate in curve.rates})
@@ -75,7 +75,8 @@ def heat(networks: Networks) -> Figure:
 def steps(networks: Networks) -> Figure:
     """At equal updates, with momentum: the test metric, the training loss and the best rate."""
     panels, series = [], []
-    for n, (s, _) in networks.items():
+    for n, sweeps in networks.items():
+        s = sweeps.setup
         if not s.steps:
             continue
         shown = {
@@ -86,20 +87,21 @@ def steps(networks: Networks) -> Figure:
         for y, (of, log_y) in shown.items():
             panel = f"{n}, {y.split(',')[0] if 'ε' not in y else 'best rate'}"
             panels.append(Axis(panel, "batch", y, log_x=True, log_y=log_y))
-            series += [point(panel, "momentum", b, of(curve)) for b, curve in curves.at_equal_steps(s).items()]
+            series += [point(panel, "momentum", b, of(curve)) for b, curve in sweeps.steps.items()]
     return Figure("at_equal_steps", "Equal updates", tuple(panels), tuple(series), mark="interval")
 
 
 def budgets(networks: Networks) -> Figure:
     """Growing budgets: the test metric, and both best rates."""
     panels, series = [], []
-    for n, (s, _) in networks.items():
+    for n, sweeps in networks.items():
+        s = sweeps.setup
         if not s.budgets:
             continue
         metric, rate = f"{n}, test {metric_of(s.data.name).name}", f"{n}, best rate"
         panels += [Axis(metric, "epochs", metric_words(s), log_x=True)]
         panels += [Axis(rate, "epochs", "ε / (1 - m)", log_x=True, log_y=True)]
-        for epochs, curve in curves.at_growing_budgets(s).items():
+        for epochs, curve in sweeps.budgets.items():
             series.append(point(metric, "test", epochs, curve.metric("test", s.chooses)))
             for line, by in (("test", "test"), ("train", "loss")):
                 series.append(point(rate, line, epochs, combined(lambda x: 2.0**x, curve.best_rate(by))))
@@ -136,7 +138,8 @@ def soonest(curve: Curve, target: float) -> Quantity:
 def equal(networks: Networks) -> list[Figure]:
     """The same sweeps at equal epochs, at equal updates, and by updates and images to a target (Shallue et al. 2019)."""
     panels, series = [], []
-    for n, (s, sweeps) in networks.items():
+    for n, sweeps in networks.items():
+        s = sweeps.setup
         if not (s.steps and s.target):
             continue
         epochs, steps = f"{n}: {s.epochs} epochs each", f"{n}: {s.steps:,} updates each"
@@ -144,13 +147,13 @@ def equal(networks: Networks) -> list[Figure]:
         panels += [Axis(panel, "batch", metric_words(s), log_x=True) for panel in (epochs, steps)]
         panels.append(Axis(updates, "batch", "updates", log_x=True, log_y=True))
         panels.append(Axis(images, "batch", "images", log_x=True, log_y=True))
-        for o, sweep in sweeps.items():
+        for o, sweep in sweeps.epochs.items():
             for b, curve in sweep.items():
                 least = soonest(curve, s.target)
                 series.append(point(epochs, o, b, curve.metric("test", s.chooses)))
                 series.append(point(updates, o, b, least))
                 series.append(point(images, o, b, combined(lambda u, b=b: u * b, least)))
-        for b, curve in curves.at_equal_steps(s).items():
+        for b, curve in sweeps.steps.items():
             series.append(point(steps, "momentum", b, curve.metric("test", s.chooses)))
     if not panels:
         return []

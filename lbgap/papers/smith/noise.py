@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from lbgap.papers.paper import Axis, Case, Cell, Figure, Quantity, Series, Table, combined, dig
 from lbgap.papers.smith import curves
-from lbgap.papers.smith.curves import Sweep
+from lbgap.papers.smith.curves import Networks, Sweeps
 from lbgap.papers.smith.setups import Setup
 from lbgap.spec import Measure, Train
 from lbgap.stats import Equivalence
@@ -21,39 +21,36 @@ def measured(s: Setup) -> bool:
     return not s.data.is_text
 
 
-def followed(s: Setup, seed: int) -> Train:
-    """The run whose noise is measured: the largest of the small batches, with momentum, at the rate guessed for it."""
-    batch = s.small[-1]
-    rates = s.grid("momentum", batch)
-    return s.train(batch, rates[len(rates) // 2], s.momentum, s.epochs * s.per_epoch(batch), seed)
+def followed(sweeps: Sweeps) -> tuple[Train, ...]:
+    """The runs whose noise is measured: the largest of the small batches, with momentum, in the middle of its grid."""
+    curve = sweeps.epochs["momentum"][sweeps.setup.small[-1]]
+    return curve.runs[curve.rates[len(curve.rates) // 2]]
 
 
-def scale(s: Setup, part: str, estimator: str) -> Quantity:
+def scale(sweeps: Sweeps, part: str, estimator: str) -> Quantity:
     """The noise scale, in examples, after a part of the epochs; undefined where the gradient is lost in its noise."""
-
-    def job(seed: int) -> Measure:
-        weights = followed(s, seed).at(round(PARTS[part] * s.epochs))
-        return Measure(kind="noise_scale", arguments={"estimator": estimator, **ESTIMATORS[estimator]}, of=(weights,))
-
-    return Quantity(tuple((job(seed),) for seed in s.all_seeds), lambda r: _finite(dig("noise_scale")(r)))
+    arguments, epoch = {"estimator": estimator, **ESTIMATORS[estimator]}, round(PARTS[part] * sweeps.setup.epochs)
+    jobs = (Measure(kind="noise_scale", arguments=arguments, of=(run.at(epoch),)) for run in followed(sweeps))
+    return Quantity(tuple((job,) for job in jobs), lambda r: _finite(dig("noise_scale")(r)))
 
 
 def _finite(value: float) -> float:
     return value if math.isfinite(value) else math.nan
 
 
-def bends(sweeps: dict[str, Sweep], s: Setup) -> dict[str, Quantity]:
+def bends(sweeps: Sweeps) -> dict[str, Quantity]:
     """The bend of each optimizer, in examples."""
-    return {optimizer: combined(lambda x: 2.0**x, curves.bend(sweep, s.chooses)) for optimizer, sweep in sweeps.items()}
+    by = sweeps.setup.chooses
+    return {o: combined(lambda x: 2.0**x, curves.bend(sweep, by)) for o, sweep in sweeps.epochs.items()}
 
 
-def table(networks: dict[str, tuple[Setup, dict[str, Sweep]]]) -> Table:
+def table(networks: Networks) -> Table:
     """Noise scales, and the bends."""
     cells = []
-    for n, (s, sweeps) in networks.items():
-        found = bends(sweeps, s)
+    for n, sweeps in networks.items():
+        s, found = sweeps.setup, bends(sweeps)
         for estimator in ESTIMATORS:
-            columns = {part: scale(s, part, estimator) for part in PARTS} if measured(s) else {}
+            columns = {part: scale(sweeps, part, estimator) for part in PARTS} if measured(s) else {}
             columns |= {f"bend, {optimizer}": q for optimizer, q in found.items()}
             if measured(s):
                 ratio = combined(lambda a, b: a / b, columns["bend, momentum"], columns[MIDDLE])
@@ -64,16 +61,16 @@ def table(networks: dict[str, tuple[Setup, dict[str, Sweep]]]) -> Table:
     return Table("noise", title, "examples; ratio", tuple(cells), digits=1)
 
 
-def figure(networks: dict[str, tuple[Setup, dict[str, Sweep]]]) -> Figure:
+def figure(networks: Networks) -> Figure:
     """Both estimates along training, and the bends as levels."""
     panels, series = [], []
-    for n, (s, sweeps) in networks.items():
-        if not measured(s):
+    for n, sweeps in networks.items():
+        if not measured(sweeps.setup):
             continue
         panels.append(Axis(n, "part of the epochs", "examples", log_y=True, ticks=tuple(PARTS)))
         for estimator in ESTIMATORS:
-            series += [_at(n, f"noise scale, {estimator}", i, scale(s, p, estimator)) for i, p in enumerate(PARTS)]
-        for optimizer, quantity in bends(sweeps, s).items():
+            series += [_at(n, f"noise scale, {estimator}", i, scale(sweeps, p, estimator)) for i, p in enumerate(PARTS)]
+        for optimizer, quantity in bends(sweeps).items():
             series += [_at(n, f"bend, {optimizer}", i, quantity) for i in range(len(PARTS))]
     return Figure(
         "noise_along", "The noise scale along training beside the bends", tuple(panels), tuple(series), mark="interval"
@@ -84,13 +81,14 @@ def _at(panel: str, line: str, x: float, quantity: Quantity) -> Series:
     return Series(panel, line, quantity.jobs, lambda *results: [(x, quantity.value(*results))])
 
 
-def rules(n: str, s: Setup, sweeps: dict[str, Sweep]) -> Iterator[tuple[str, Case]]:
+def rules(n: str, sweeps: Sweeps) -> Iterator[tuple[str, Case]]:
     """Q1: the bend within an octave of the noise scale at half of the epochs."""
+    s = sweeps.setup
     if not measured(s):
         return
     rule, fields = Equivalence(OCTAVE), {"scope": "reading", "unit": "octaves"}
-    middle = combined(math.log2, scale(s, MIDDLE, "two-batch"))
-    for optimizer, sweep in sweeps.items():
+    middle = combined(math.log2, scale(sweeps, MIDDLE, "two-batch"))
+    for optimizer, sweep in sweeps.epochs.items():
         bend = curves.bend(sweep, s.chooses)
         label = f"{n}, {optimizer}: log2 of the bend - log2 of the noise scale"
         yield "Q1", s.case(label, rule, bend, middle, central=optimizer == "momentum", **fields)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -116,7 +117,7 @@ class Setup:
             seed=seed,
             evaluate_every=max(1, epochs // self.points),
             curve_reading="running",
-            phases=schedule.hold_then_halve(rate, updates),
+            phases=_phases(rate, updates),
             **ghosts,
         )
 
@@ -176,6 +177,9 @@ class PaperSettings(Settings):
     momentum: Annotated[float, Field(gt=0, lt=1)] | None = None
     epochs: Annotated[int, Field(ge=1)] | None = None
     steps: Annotated[int, Field(ge=20)] | None = None
+
+
+_phases = lru_cache(schedule.hold_then_halve)  # the same for every seed
 
 
 def powers(low: int, high: int) -> tuple[int, ...]:

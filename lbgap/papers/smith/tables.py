@@ -2,22 +2,21 @@
 
 from lbgap.papers.paper import Cell, Published, Quantity, Table, combined, difference
 from lbgap.papers.smith import curves, peaks
-from lbgap.papers.smith.curves import Curve, Sweep
+from lbgap.papers.smith.curves import Curve, Networks, Sweep
 from lbgap.papers.smith.setups import FACTS, Setup
 from lbgap.sources import metric_of
-
-Networks = dict[str, tuple[Setup, dict[str, Sweep]]]
 
 
 def unit(networks: Networks) -> str:
     """The metrics of the networks."""
-    return "; ".join(dict.fromkeys(metric_of(s.data.name).unit for s, _ in networks.values()))
+    return "; ".join(dict.fromkeys(metric_of(s.data.name).unit for s in (of.setup for of in networks.values())))
 
 
 def epochs(networks: Networks) -> Table:
     """Test metric and training loss at the rate chosen on held-out examples, and what choosing on the test set adds."""
     cells = []
-    for n, (s, sweeps) in networks.items():
+    for n, of in networks.items():
+        s, sweeps = of.setup, of.epochs
         for b in s.batches:
             columns: dict[str, Quantity] = {}
             for optimizer, sweep in sweeps.items():
@@ -39,7 +38,8 @@ def _columns(curve: Curve, prefix: str = "") -> dict[str, Quantity]:
 def rates(networks: Networks) -> Table:
     """Best effective rates at equal epochs: each seed's own, and the bootstrap's interval."""
     cells = []
-    for n, (s, sweeps) in networks.items():
+    for n, of in networks.items():
+        s, sweeps = of.setup, of.epochs
         for b in s.batches:
             for optimizer, sweep in sweeps.items():
                 if b in sweep:
@@ -57,8 +57,9 @@ def _rate(curve: Curve, by: str, prefix: str = "") -> dict[str, Quantity]:
 def bends(networks: Networks) -> Table:
     """Where the best rate levels off, with the interval, the level, and how well a sharp and a gradual law fit."""
     cells = []
-    for n, (s, sweeps) in networks.items():
-        for optimizer, sweep in sweeps.items():
+    for n, of in networks.items():
+        s = of.setup
+        for optimizer, sweep in of.epochs.items():
             by = s.chooses
             best = curves.best_rates(sweep, by)
             columns = {"bend": combined(lambda x: 2.0**x, curves.bend(sweep, by))}
@@ -82,16 +83,12 @@ def steps(networks: Networks) -> Table:
         row: {c: Published(*(v if isinstance(v, list) else [v])) for c, v in zip(of["columns"], entries, strict=True)}
         for row, entries in of["rows"].items()
     }
-    ours = {
-        f"{n}, batch {b}": (s, curve)
-        for n, (s, _) in networks.items()
-        if s.steps
-        for b, curve in curves.at_equal_steps(s).items()
-    }
+    ours = {f"{n}, batch {b}": curve for n, sweeps in networks.items() for b, curve in sweeps.steps.items()}
     for row in dict.fromkeys([*published, *ours]):
         columns, words = {}, ""
         if row in ours:
-            s, curve = ours[row]
+            curve = ours[row]
+            s = curve.setup
             columns, words = {"test accuracy": curve.metric("test", s.chooses), **_rate(curve, s.chooses)}, steps_words(s)
             columns["training loss"] = curve.at_best(curves.loss("train"), s.chooses)
         cells += [
@@ -110,10 +107,9 @@ def steps_words(s: Setup) -> str:
 def budgets(networks: Networks) -> Table:
     """One batch for more and more epochs: the test metric, and the rates that are best for the test set and for the loss."""
     cells = []
-    for n, (s, _) in networks.items():
-        if not s.budgets:
-            continue
-        for epochs, curve in curves.at_growing_budgets(s).items():
+    for n, of in networks.items():
+        s = of.setup
+        for epochs, curve in of.budgets.items():
             columns = {"test": curve.metric("test", s.chooses)}
             columns |= {"best rate, test": curve.best_rate("test"), "best rate, training loss": curve.best_rate("loss")}
             columns["training loss, at its best"] = curve.at_best(curves.loss("train"), "loss")
@@ -130,8 +126,9 @@ def budget_words(s: Setup) -> str:
 def choices(networks: Networks) -> Table:
     """What choosing the rate on the test set adds, over the batches of a sweep (Q2)."""
     cells = []
-    for n, (s, sweeps) in networks.items():
-        for optimizer, sweep in sweeps.items():
+    for n, of in networks.items():
+        s = of.setup
+        for optimizer, sweep in of.epochs.items():
             if s.chooses != "test":
                 cells.append(Cell(f"{n}, {optimizer}", "gain", None, flattery(sweep), s.words))
     title = (

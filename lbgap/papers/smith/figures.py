@@ -55,10 +55,12 @@ def losses(networks: Networks) -> Figure:
 
 
 def heat(networks: Networks) -> Figure:
-    """The test metric over rate and batch at equal epochs, a panel an optimizer."""
+    """Test accuracy over rate and batch at equal epochs, a panel an optimizer."""
     panels, series = [], []
     for n, sweeps in networks.items():
         s = sweeps.setup
+        if not metric_of(s.data.name).higher_is_better:  # the highest of a column is framed
+            continue
         for optimizer, sweep in sweeps.epochs.items():
             panel = f"{n}, {optimizer}"
             panels.append(Axis(panel, "batch", metric_words(s), ticks=tuple(map(str, sweep))))

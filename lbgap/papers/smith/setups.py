@@ -227,7 +227,8 @@ def _quick() -> dict[str, Setup]:
             middle=64,
             budgets=powers(2, 16),
             seeds=2,
-            points=2,
+            target=97.0,
+            points=4,
         )
     }
 

@@ -76,14 +76,6 @@ def test_ghost_batches_stand_for_the_batch(rng):
     torch.testing.assert_close(model(x), alone, rtol=1e-4, atol=1e-4)
 
 
-def test_a_shrunken_picture_is_the_mean_of_its_pixels(rng):
-    small, whole = (models.build("smith.WRN", SHAPE, 10, depth=10, widen=1, norm="skipinit", shrink=s) for s in (2, 1))
-    whole.load_state_dict(dict(zip(whole.state_dict(), small.state_dict().values(), strict=True)))
-    x = torch.rand(2, *SHAPE)
-    means = x.view(2, 3, 16, 2, 16, 2).mean((3, 5))
-    torch.testing.assert_close(small(x), whole(means), rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

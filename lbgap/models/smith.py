@@ -4,7 +4,6 @@ import itertools
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lbgap.models.hoffer import Standardize
@@ -55,24 +54,11 @@ class PreActivationBlock(nn.Module):
         return (x if self.shortcut is None else self.shortcut(active)) + self.branch(active)
 
 
-class Shrink(nn.Module):
-    """Means of ``factor`` x ``factor`` pixels: a picture of a fraction of the resolution."""
-
-    def __init__(self, factor: int):
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, channels, height / factor, width / factor)."""
-        return F.avg_pool2d(x, self.factor)
-
-
-def wide(shape, n_classes, depth: int = 16, widen: int = 4, norm: str = "batch", shrink: int = 1) -> nn.Module:
+def wide(shape, n_classes, depth: int = 16, widen: int = 4, norm: str = "batch") -> nn.Module:
     """A pre-activation wide ResNet of 6n + 4 layers: three stages of n blocks, 16, 32 and 64 filters times ``widen``.
 
     Args:
         norm: "batch" for batch norm, "skipinit" for none.
-        shrink: the network sees pictures of a fraction 1 / ``shrink`` of the resolution.
     Raises:
         ValueError: a depth that is not 6n + 4, or an unknown ``norm``.
     """
@@ -81,8 +67,7 @@ def wide(shape, n_classes, depth: int = 16, widen: int = 4, norm: str = "batch",
     if norm not in NORMS:
         raise ValueError(f"norm is {norm!r}; accepted are {', '.join(NORMS)}")
     plain = norm == "skipinit"
-    layers: list[nn.Module] = [Standardize(shape[0]), *([Shrink(shrink)] if shrink > 1 else [])]
-    layers.append(nn.Conv2d(shape[0], 16, 3, padding=1, bias=plain))
+    layers: list[nn.Module] = [Standardize(shape[0]), nn.Conv2d(shape[0], 16, 3, padding=1, bias=plain)]
     channels = 16
     for stage in range(3):
         for i in range((depth - 4) // 6):

@@ -151,8 +151,7 @@ class Setup:
         name = self.data.name.removesuffix(".inputs")
         some = "" if self.data.size == lookup(self.data.name).n_train else f"{self.data.size:,} "
         unit = "tokens of " if self.data.is_text else "images of "
-        half = " at half resolution" if self.options.get("shrink") == 2 else ""
-        return f"{some}{unit if some else ''}{DATA_NAMES.get(name, name)}{half}"
+        return f"{some}{unit if some else ''}{DATA_NAMES.get(name, name)}"
 
     @property
     def words(self) -> str:
@@ -188,7 +187,7 @@ def powers(low: int, high: int) -> tuple[int, ...]:
 
 
 SKIPINIT = {"norm": "skipinit"}
-WRN = {"depth": 10, "widen": 1, "shrink": 2}  # of profile cpu: half the resolution
+WRN = {"depth": 10, "widen": 1}  # of profile cpu
 
 
 def _f1(**changes) -> Setup:
@@ -259,7 +258,7 @@ def _cpu() -> dict[str, Setup]:
     )
     wide = Setup(
         "smith.WRN",
-        DataSpec(name="cifar10", n_train=1024, n_test=2000, n_validation=1024),
+        DataSpec(name="cifar10.half", n_train=1024, n_test=2000, n_validation=1024),
         batches=(16, 64, 256, 1024),
         epochs=20,
         grids={"SGD": Grid(-6, 0), "momentum": Grid(-6, 1)},

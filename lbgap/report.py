@@ -1,5 +1,6 @@
 """Records in; tables, figures and states out, for any paper. Everything here is a value or a pandas frame."""
 
+import itertools
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,8 +21,8 @@ def values(quantity: Quantity, store: Store) -> list[float | None]:
     """A quantity's number for each seed; None where a record is missing, NaN where a run diverged."""
     out: list[float | None] = []
     for jobs in quantity.jobs:
-        records = [store.get(job) for job in jobs]
-        if any(r is None for r in records):
+        records = list(itertools.takewhile(lambda r: r is not None, map(store.get, jobs)))
+        if len(records) < len(jobs):
             out.append(None)
         else:
             out.append(quantity.value(*(r.readable for r in records)))

@@ -56,7 +56,7 @@ def fill(
         if before_slice:
             before_slice(i)
         share = len(targets) / len(y)
-        weight, last = 1.0 if normalised_by == "slice" else share, i == len(slices) - 1
+        weight, last = 1.0 if normalised_by == "slice" else share, i == slices - 1
         loss, score = _slice(model, parameters, forward, part, targets, weight, sam, decays, keep=i > 0, last=last)
         found.append((loss * share, score))
 

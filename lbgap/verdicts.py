@@ -137,8 +137,12 @@ def committed_verdicts(paper: str, store: Store) -> list[Judged]:
 
 
 def committed_questions(paper: str, store: Store) -> list[Judged]:
-    """What we ask beyond the paper, judged in the profile that asks it."""
-    return [judge_claim(question, s.profile, store) for s in committed_studies(paper) for question in s.questions]
+    """What we ask beyond the paper; of several profiles that ask the same, by the one that would speak for a claim."""
+    asked: dict[str, list[Judged]] = {}
+    for s in committed_studies(paper):
+        for question in s.questions:
+            asked.setdefault(question.id, []).append(judge_claim(question, s.profile, store))
+    return [min(judged, key=_standing) for judged in asked.values()]
 
 
 def _standing(judged: Judged) -> tuple[bool, bool, float, bool]:

@@ -36,6 +36,7 @@ from lbgap.sources import lookup
 from lbgap.spec import DataSpec, OptimizerSpec, SamSpec, Train
 from lbgap.train import Training, initial_model, load_data, optimizer
 from lbgap.train import run as fit
+from lbgap.workers import Workers
 
 FILE = Path(__file__).resolve().parents[1] / "results" / "benchmark.json"
 ROUNDS = 9
@@ -230,10 +231,10 @@ def updates(spec: Train, device: str) -> Callable[[], None]:
     return lambda: training.advance(next(items))
 
 
-def plain_updates(spec: Train, device: str) -> Callable[[], None]:
+def plain_updates(spec: Train, device: str, wrap: Callable[[nn.Module], nn.Module] = lambda model: model) -> Callable[[], None]:
     """The same as anyone would write it: float32, data in memory, the usual order of memory, torch's own optimizer."""
     data = made_up(spec, device)
-    model = initial_model(spec, data).to(device).train()
+    model = wrap(initial_model(spec, data).to(device)).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     items = itertools.cycle(torch.randperm(len(data.train)).to(device).split(spec.batch_size))
 
@@ -315,6 +316,61 @@ def together(device: str) -> list[dict]:
         all_at_once = partial(replicas.run, specs, device)
         out.append(ratio("replicas", what, "together", single, all_at_once, at_least=at_least, rounds=3))
     return out
+
+
+def workers(device: str) -> list[dict]:
+    """Weak scaling: updates of several workers of 32 images each against one of one; and our sum of gradients against DDP's.
+
+    ResNet-8 on CIFAR-10's shape; as many workers as there are cores or GPUs, by twos.
+    """
+    out, places = [], torch.cuda.device_count() if device == "cuda" else os.cpu_count() or 1
+    context = multiprocessing.get_context("spawn")
+    for size in (k for k in (2, 4, 8) if k <= places):
+        with tempfile.TemporaryDirectory() as folder:
+            members = [context.Process(target=_member, args=(rank, size, device, Path(folder))) for rank in range(size)]
+            for member in members:
+                member.start()
+            for member in members:
+                member.join()
+            rounds = json.loads((Path(folder) / "seconds.json").read_text())
+        alone, ours, theirs = (statistics.median(of) for of in zip(*rounds, strict=True))
+        for what, against, i, j, seconds in (
+            (f"an update of {size} workers of 32 images each", "of one of 32", 1, 0, alone),
+            (f"an update of {size} workers, gradients added in order", "by DistributedDataParallel", 1, 2, theirs),
+        ):
+            found = line("workers", what, against, [row[i] / row[j] for row in rounds])
+            out.append(found | {"milliseconds": round(1e3 * seconds, 1)})
+    return out
+
+
+def _parallel(model: nn.Module) -> nn.Module:
+    """PyTorch's own engine on a network that lies in memory as ours does."""
+    return nn.parallel.DistributedDataParallel(model.to(memory_format=models.memory_format(model)))
+
+
+def _member(rank: int, size: int, device: str, folder: Path) -> None:
+    """One of several workers; the first writes the seconds of an update alone, together, and by DDP, round by round."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    if device == "cuda":
+        torch.cuda.set_device(rank)
+    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend, init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
+    network = {"network": "hoffer.ResNet", "data": "cifar10", "options": {"depth": 8}}
+    one = spec_of(**network, batch_size=32)
+    alone = updates(one, device)
+    ours = updates(spec_of(**network, batch_size=32 * size, slice_size=32), device)
+    theirs = plain_updates(one, device, _parallel)
+    crew, rounds = Workers(), []
+    for _ in range(ROUNDS + 1):
+        row = []
+        for run in (alone, ours, theirs):
+            crew.agreed(True)  # all begin together
+            row.append(timed(run, 10) if crew.first or run is not alone else 0.0)
+        rounds.append(row)
+    if crew.first:
+        (folder / "seconds.json").write_text(json.dumps(rounds[1:]))  # the first warms up
+    torch.distributed.destroy_process_group()
 
 
 def quick(device: str) -> list[dict]:
@@ -441,6 +497,7 @@ MEASURED = {
     "sam": sam,
     "checkpoint": checkpoint,
     "replicas": together,
+    "workers": workers,
     "quick": quick,
     "rates": rates,
     "start": start,

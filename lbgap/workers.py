@@ -104,7 +104,8 @@ def group() -> Iterator[Workers | None]:
     if torch.cuda.is_available():
         own, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
         if own >= gpus:
-            raise ValueError(f"nproc-per-node is above {own}; with {gpus} GPUs accepted is 1 to {gpus}")
+            of = "1 GPU accepted is 1" if gpus == 1 else f"{gpus} GPUs accepted is 1 to {gpus}"
+            raise ValueError(f"nproc-per-node is above {own}; with {of}")
         torch.cuda.set_device(own)
         backend = "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, timeout=PATIENCE)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from conftest import digits_run
 from torch import nn
 
 import lbgap
-from lbgap import cli, jobs, train
+from lbgap import cli, jobs, train, workers
 from lbgap.jobs import Cache, Checkpoint
 from lbgap.records import Store, tidy
 from lbgap.spec import DataSpec, OptimizerSpec, SamSpec, Train
@@ -113,6 +114,8 @@ def test_slices_are_what_distributed_data_parallel_trains(tmp_path):
 def _put_down(spec: Train, folder: Path) -> None:
     with pytest.raises(train.Stopped, match="was put down after 1 updates"):
         jobs.execute(spec, Cache(folder), deadline=time.monotonic())
+    with pytest.raises(ValueError, match="^slice_size is 63; "):  # of this run alone
+        jobs.execute(spec.model_copy(update={"slice_size": 63}), Cache(folder))
     # and the same processes go on with another run
     jobs.execute(spec.model_copy(update={"seed": 1, "updates": 3}), Cache(folder))
 
@@ -128,6 +131,34 @@ def test_a_process_alone_has_no_workers():
     assert present() is None
     with pytest.raises(ValueError, match="^workers are None; accepted are the processes of a group"):
         Workers()
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """As torchrun starts the second process of two, of which no group is made; what it would be made with."""
+    asked = {}
+    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **_: asked.update(backend=backend))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(workers, "Workers", lambda: SimpleNamespace(first=False))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: asked.update(gpu=number))
+    return asked
+
+
+@pytest.mark.parametrize("gpus, expected", [(0, {"backend": "gloo"}), (2, {"backend": "cpu:gloo,cuda:nccl", "gpu": 1})])
+def test_each_worker_has_a_gpu_of_its_own_by_nccl_or_gloo_without(launched, monkeypatch, gpus, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with workers.group():
+        assert launched == expected
+
+
+def test_more_workers_than_gpus_are_refused(launched, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ValueError, match="^nproc-per-node is above 1; with 1 GPU accepted is 1$"), workers.group():
+        pass
 
 
 # ---------------------------------------------------------------- torchrun
@@ -216,7 +247,7 @@ def test_a_worker_that_is_killed_ends_all_and_the_next_start_goes_on(home):
     assert len(before) == 1  # the run without slices, by the first alone
 
     process = start(home)
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert "2 done, 0 left, 0 failed" in said
     after = records(home)

@@ -509,7 +509,7 @@ def test_a_loaded_set_can_be_changed_without_changing_the_next(small):
 def test_fetching_downloads_both_splits_into_the_data_folder(monkeypatch):
     calls = []
     recorder = SimpleNamespace(datasets=SimpleNamespace(CIFAR100=lambda **arguments: calls.append(arguments)))
-    monkeypatch.setattr(data, "_torchvision", lambda: recorder)
+    monkeypatch.setattr(data, "torchvision", lambda: recorder)
     assert data.fetch("cifar100") == paths.data()
     assert calls == [{"root": str(paths.data()), "train": train, "download": True} for train in (True, False)]
 

@@ -482,7 +482,8 @@ def test_data_sets_are_listed_with_where_they_are_looked_for(lbgap, tmp_path):
     code, out, _ = lbgap("data")
     assert code == 0
     lines = {line.split()[0]: line for line in out.splitlines()}
-    elsewhere = {"mnist", "cifar10", "cifar100", "timit", "imagenet", "ptb", "wikitext2", "wikitext2.valid"}
+    pictures, texts = {"mnist", "cifar10", "cifar10.half", "cifar100", "imagenet"}, {"ptb", "wikitext2", "wikitext2.valid"}
+    elsewhere = {"timit"} | pictures | texts
     assert set(lines) == {"digits", "topics"} | elsewhere
     assert all("embedded" in lines[name] for name in ("digits", "topics"))
     assert all(str(tmp_path / "data") in lines[name] for name in elsewhere)

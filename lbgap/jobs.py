@@ -21,6 +21,7 @@ import lbgap
 from lbgap import measurements, models, paths, replicas, train
 from lbgap.data import Data
 from lbgap.measure.recorded import Solution
+from lbgap.pauses import Stopped
 from lbgap.records import Record, tidy
 from lbgap.spec import Job, Measure, Train, Weights
 from lbgap.tasks import task_of
@@ -76,7 +77,7 @@ class Group:
 
 @dataclass
 class Checkpoint:
-    """Where a run or a group is put down, in the cache, every ``every`` seconds and at ``deadline``; a :class:`train.Pause`.
+    """Where a run or a group is put down, in the cache, every ``every`` seconds and at ``deadline``: a pause of :mod:`lbgap.pauses`.
 
     A file of another job, of another version of this library or of torch, or a damaged one, is passed over with one line. It
     goes when the run has ended.
@@ -131,7 +132,7 @@ class Checkpoint:
         return now - self._saved >= self.every or (self.deadline is not None and now >= self.deadline)
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write a state, whole or not at all; raises :class:`train.Stopped` past the deadline."""
+        """Write a state, whole or not at all; raises :class:`Stopped` past the deadline."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         held = {"header": self._header(), "seconds": self.seconds(), "resumed": self.resumed, "state": state}
@@ -142,7 +143,7 @@ class Checkpoint:
             partial.unlink(missing_ok=True)
         self._saved = time.monotonic()
         if self.deadline is not None and self._saved >= self.deadline:
-            raise train.Stopped(f"run {self.job.key} was put down after {state['place']['update']} updates")
+            raise Stopped(f"run {self.job.key} was put down after {state['place']['update']} updates")
 
     def discard(self) -> None:
         """The run is done."""
@@ -171,7 +172,7 @@ def execute(
         deadline: of ``time.monotonic()``: a training run is put down then.
     Raises:
         WeightsMissing: the weights of a parent are not in the cache.
-        train.Stopped: the deadline came first; the next call goes on.
+        Stopped: the deadline came first; the next call goes on.
     """
     device = _prepared(device)
     begun, clock, processor_clock = datetime.now(UTC), time.perf_counter(), time.process_time()
@@ -208,7 +209,7 @@ def execute_together(
 
     Raises:
         ValueError: runs that cannot train together.
-        train.Stopped: the deadline came first; the next call for the same group goes on.
+        Stopped: the deadline came first; the next call for the same group goes on.
     """
     device, begun, n = _prepared(device), datetime.now(UTC), len(group.runs)
     keep = keep or [()] * n

@@ -21,6 +21,7 @@ from lbgap.data import Data
 from lbgap.evaluate import averages_kept, loss_and_metric
 from lbgap.models.hoffer import Standardize
 from lbgap.optimizers import without_decay
+from lbgap.pauses import Pause
 from lbgap.sources import lookup
 from lbgap.spec import OptimizerSpec, Train
 from lbgap.tasks import task_of
@@ -257,7 +258,7 @@ def run(
     device: str = "cpu",
     keep: Sequence[Collection[int]] | None = None,
     on_weights: Callable[[Train, int, train.State], None] | None = None,
-    pause: train.Pause | None = None,
+    pause: Pause | None = None,
 ) -> list[dict]:
     """Train runs of one :func:`kind` together; returns of each what :func:`lbgap.train.run` returns of it.
 
@@ -266,7 +267,7 @@ def run(
         pause: where the group is put down and taken up again.
     Raises:
         ValueError: runs that cannot train together.
-        train.Stopped: ``pause`` put the group down.
+        Stopped: ``pause`` put the group down.
     """
     kinds = {kind(spec) for spec in specs}
     if alone := next((spec for spec in specs if kind(spec) is None or _parameters(spec) is None), None):
@@ -323,10 +324,7 @@ class Replicas:
     # ------------------------------------------------------------ the loop
 
     def run(
-        self,
-        keep: Sequence[Collection[int]],
-        on_weights: Callable[[Train, int, train.State], None] | None,
-        pause: train.Pause | None,
+        self, keep: Sequence[Collection[int]], on_weights: Callable[[Train, int, train.State], None] | None, pause: Pause | None
     ) -> list[dict]:
         """From where the runs stand to their end."""
         budget = self.specs[0].updates

@@ -17,10 +17,10 @@ from lbgap import jobs as job_files
 from lbgap import papers, paths, replicas
 from lbgap.executors import Dask, Here, Pool
 from lbgap.jobs import Cache, Checkpoint, Group, default_device, execute, execute_together, make_weights
+from lbgap.pauses import Stopped
 from lbgap.records import Record, Store
 from lbgap.sources import DataMissing, locate
 from lbgap.spec import Job, Train, Weights
-from lbgap.train import Stopped
 
 
 @dataclass

@@ -5,7 +5,7 @@ import hashlib
 import math
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from lbgap import augment, ghost, gradient, models, robust, schedule
 from lbgap.data import Data, load
 from lbgap.evaluate import chunk_of, loss_and_metric
 from lbgap.optimizers import decays_of, optimizer
+from lbgap.pauses import Pause, Shared, Stopped
 from lbgap.pictures import Pictures
 from lbgap.sources import lookup
 from lbgap.spec import Train
@@ -26,23 +27,6 @@ from lbgap.workers import Workers, WorkersLost, present
 CHECKPOINTS = (1, 10, 50)
 State = dict[str, Tensor]
 Read = Callable[[str, str], tuple[float, float]]  # split, batch-norm reading -> loss, metric
-
-
-class Pause(Protocol):
-    """Where a run is put down and taken up again: :class:`lbgap.jobs.Checkpoint`, or any other."""
-
-    def load(self) -> dict[str, Any] | None:
-        """What was last saved of this very run; None where there is nothing of use."""
-
-    def due(self) -> bool:
-        """Whether it is time to save; asked after every update."""
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Keep a state; may raise :class:`Stopped` once it is kept."""
-
-
-class Stopped(Exception):
-    """A run was put down before its end; its state is kept, and the next call goes on from there."""
 
 
 def nothing(spec: Train) -> dict:
@@ -76,6 +60,9 @@ def run(
 ) -> dict:
     """Train ``spec`` and return what is recorded of it.
 
+    A run in slices is divided among the workers that there are (:func:`divided`); the first calls this, the others
+    :func:`follow`, and it is the first that evaluates, hands out and returns.
+
     Args:
         start: weights and buffers of ``spec.start``; required exactly when the spec has one.
         keep: epochs whose weights (and the final ones) are handed to ``on_weights(epoch, state)``; 0 is the start.
@@ -87,8 +74,6 @@ def run(
         means over the epoch's batches, test is read as ``spec.curve_reading`` says); ``final`` loss and metric on every
         split in both batch-norm readings; ``distance`` ||x_t - x_0|| at log-spaced updates, with ``spec.layers`` for each
         parameter tensor by name as well; ``parameters``.
-    A run in slices is divided among the workers that there are (:func:`divided`); the first calls this, the others
-    :func:`follow`, and it is the first that evaluates, hands out and returns.
 
     Raises:
         Stopped: ``pause`` put the run down.
@@ -132,32 +117,6 @@ def divided(spec: Train) -> Workers | None:
     """
     reads_averages = spec.sam is not None and spec.sam.inference_mode != "none"
     return present() if spec.slice_size and spec.slice_size < spec.batch_size and not reads_averages else None
-
-
-class Shared:
-    """The first worker's :class:`Pause`, for all of them: they stop where it stops, and go on from what it has kept."""
-
-    def __init__(self, own: Pause | None, crew: Workers):
-        self.own, self.crew = own, crew
-
-    def load(self) -> dict[str, Any] | None:
-        """The first worker's."""
-        return self.crew.told(self.own.load() if self.own else None)
-
-    def due(self) -> bool:
-        """As the first worker has it."""
-        return self.crew.agreed(self.own is not None and self.own.due())
-
-    def save(self, state: dict[str, Any]) -> None:
-        """The first worker keeps its state; :class:`Stopped` is raised in all."""
-        stopped = None
-        try:
-            if self.own:
-                self.own.save(state)
-        except Stopped as stop:
-            stopped = stop
-        if self.crew.agreed(stopped is not None):
-            raise stopped or Stopped("the first worker was put down")
 
 
 def load_data(spec: Train, device: str = "cpu") -> Data:

@@ -42,6 +42,7 @@ FLOORS = {
         "tasks",
         "gradient",
         "optimizers",
+        "pauses",
         "ascent",
         "sam",
         "workers",

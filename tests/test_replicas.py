@@ -18,6 +18,7 @@ import lbgap
 from lbgap import jobs, replicas, sweep, train
 from lbgap.data import Data, Split
 from lbgap.jobs import Cache, Group
+from lbgap.pauses import Stopped
 from lbgap.records import Store
 from lbgap.spec import DataSpec, OptimizerSpec, Phase, SamSpec, Train, Warmup
 
@@ -292,7 +293,7 @@ def test_a_group_put_down_after_any_update_ends_as_if_it_had_not_been(kind):
 def test_a_deadline_puts_a_group_down_and_the_next_call_goes_on(cache):
     group = Group(tuple(KINDS["momentum"]))
     undisturbed = jobs.execute_together(group, Cache(cache.folder / "other"))
-    with pytest.raises(train.Stopped, match=f"^run {group.key} was put down after 1 updates$"):
+    with pytest.raises(Stopped, match=f"^run {group.key} was put down after 1 updates$"):
         jobs.execute_together(group, cache, deadline=time.monotonic())
     records = jobs.execute_together(group, cache)
     assert [r.results for r in records] == [r.results for r in undisturbed]
@@ -351,7 +352,7 @@ def test_groups_have_4_to_20_runs_and_are_as_many_as_there_are_places(store, cac
 
 def test_what_was_begun_alone_goes_on_alone(store, cache):
     runs = [small(i, sgd()) for i in range(5)]
-    with pytest.raises(train.Stopped):
+    with pytest.raises(Stopped):
         jobs.execute(runs[0], cache, deadline=time.monotonic())
     tasks = sweep.together(sweep.plan(runs, store, cache), store, cache, 1)
     assert [[t.job for t in task.each] for task in tasks] == [[runs[0]], runs[1:]]

@@ -11,6 +11,7 @@ from conftest import digits_run
 
 from lbgap import jobs, train
 from lbgap.jobs import Cache, Checkpoint, execute
+from lbgap.pauses import Stopped
 from lbgap.spec import DataSpec, OptimizerSpec, Phase, SamSpec, Train, Warmup
 
 SMALL = DataSpec(name="digits", n_train=200, n_test=100)
@@ -115,7 +116,7 @@ def spec() -> Train:
 
 def put_down(spec: Train, cache: Cache, **changes) -> Checkpoint:
     """A checkpoint of a run past its deadline: it is saved after the first update."""
-    with pytest.raises(train.Stopped, match=f"^run {spec.key} was put down after 1 updates$"):
+    with pytest.raises(Stopped, match=f"^run {spec.key} was put down after 1 updates$"):
         execute(spec, cache, deadline=time.monotonic())
     return Checkpoint(spec, cache, **changes)
 
@@ -131,7 +132,7 @@ def test_a_deadline_puts_a_run_down_and_the_next_call_goes_on(spec, cache):
 
 
 def test_weights_that_are_repeated_have_a_checkpoint_of_their_own(spec, cache):
-    with pytest.raises(train.Stopped):
+    with pytest.raises(Stopped):
         jobs.make_weights(spec, cache, deadline=time.monotonic())
     assert not Checkpoint(spec, cache).path.exists()
     jobs.make_weights(spec, cache)
@@ -165,7 +166,7 @@ def test_a_checkpoint_that_is_not_this_runs_is_passed_over_with_one_line(spec, c
 
 
 def test_a_checkpoint_past_weights_that_are_gone_is_of_no_use(spec, cache, capsys):
-    with pytest.raises(train.Stopped):
+    with pytest.raises(Stopped):
         execute(spec, cache, keep=(0,), deadline=time.monotonic())
     cache.path(spec.at(0)).unlink()
     execute(spec, cache, keep=(0,))

@@ -249,7 +249,7 @@ def _cpu() -> dict[str, Setup]:
         DataSpec(name="mnist.inputs", n_train=2048, n_test=2000, n_validation=2048),
         batches=powers(8, 512),
         epochs=20,
-        grids={"SGD": Grid(-8.6, -5, above=1), "momentum": Grid(-8.6, -3, below=1)},
+        grids={"SGD": Grid(-8.6, -5, above=1), "momentum": Grid(-8.6, -3, below=1, more={64: (-5,), 128: (-5,)})},
         small=powers(8, 32),
         large=powers(128, 512),
         options={"widths": "30"},

@@ -239,7 +239,7 @@ def _cpu() -> dict[str, Setup]:
         ghosts=64,
         batches=powers(16, 2048),
         small=powers(16, 64),
-        grids={"SGD": Grid(-4.5, 2), "momentum": Grid(-4.5, 3)},
+        grids={"SGD": Grid(-4.5, 2, more={64: (-1,)}), "momentum": Grid(-4.5, 3, more={128: (0,)})},
         target=0.0,
         **none,
     )

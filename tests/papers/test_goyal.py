@@ -244,14 +244,13 @@ def test_warmups_and_scales_differ_in_nothing_else():
 
 
 def test_training_curves_are_those_of_the_three_warmups():
-    drawn = figures.warmups(recipe("cpu"))
-    assert [axis.name for axis in drawn.panels] == ["no warmup", "constant warmup", "gradual warmup"]
-    for series in drawn.series:
-        (run,) = series.jobs[0]
-        assert run.batch_size == {"SB": 64, "LB": 256}[series.line]
-        if series.line == "LB":
-            assert bool(run.warmup) == (series.panel == "gradual warmup")
-    assert drawn.series[0].points(record([20.0, 30.0])) == [("SB", 1.0, 80.0), ("SB", 2.0, 70.0)]
+    lines = {series.line: series for series in figures.warmups(recipe("cpu")).series}
+    runs = {line: series.jobs[0][0] for line, series in lines.items()}
+    kinds = ("no", "constant", "gradual")
+    assert {line: run.batch_size for line, run in runs.items()} == {"SB": 64} | {f"LB, {k} warmup": 256 for k in kinds}
+    first = {line: rates(run, [0])[0] for line, run in runs.items()}
+    assert first == pytest.approx({"SB": 0.4, "LB, no warmup": 1.6, "LB, constant warmup": 0.4, "LB, gradual warmup": 0.4})
+    assert lines["SB"].points(record([20.0, 30.0])) == [("SB", 1.0, 80.0), ("SB", 2.0, 70.0)]
 
 
 # ---------------------------------------------------------------- a re-runner's own settings

@@ -31,12 +31,10 @@ def sweep(s: Recipe) -> Figure:
 
 def warmups(s: Recipe) -> Figure:
     """Training error of the large batch under each warmup, the reference batch's beside it."""
-    panels, series = [], []
-    for kind in ("no", "constant", "gradual"):
-        panels.append(Axis(f"{kind} warmup", "epoch", "training error, percent"))
-        for of, batch in ((s, "SB"), (warmed(s, kind), "LB")):
-            series.append(_training_error(panels[-1].name, batch, of, batch))
-    return Figure("warmups", "Training under three warmups", tuple(panels), tuple(series))
+    axis = Axis("training error", "epoch", "percent")
+    lines = {f"LB, {kind} warmup": (warmed(s, kind), "LB") for kind in ("no", "constant", "gradual")} | {"SB": (s, "SB")}
+    series = tuple(_training_error(axis.name, line, of, batch) for line, (of, batch) in lines.items())
+    return Figure("warmups", "Training under three warmups", (axis,), series)
 
 
 def _training_error(panel: str, line: str, s: Recipe, batch) -> Series:

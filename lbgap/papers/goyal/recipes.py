@@ -171,7 +171,7 @@ def _published() -> dict[str, Recipe]:
     """ImageNet as published; and the same protocol on all of CIFAR-10, which fits one GPU."""
     s = Recipe(
         "goyal.ResNet-50",
-        DataSpec(name="imagenet", augment="hoffer"),
+        DataSpec(name="imagenet", augment="goyal"),
         OWN["reference"],
         OWN["large"],
         OWN["epochs"],

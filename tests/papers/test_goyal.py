@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from lbgap import papers, schedule
+from lbgap import papers, schedule, sources, train
 from lbgap.papers.goyal import figures, pitfalls, tables, tuned
 from lbgap.papers.goyal.claims import sensitivity
 from lbgap.papers.goyal.recipes import FACTS, Recipe, recipes_of
@@ -132,6 +133,21 @@ def test_effects_are_compared_with_those_of_the_batches_of_the_same_role(profile
     largest = {8 * s.large: 33.96, 4 * s.large: 27.55}[max(s.sizes)]
     assert of["G2"].cases[-1].published == pytest.approx(largest - 23.60)
     assert of["G1"].cases[-1].published == central["G1"].published
+
+
+def test_the_published_run_on_a_folder_of_a_few_pictures(tmp_path, monkeypatch, rng):
+    """ResNet-50 by the recipe's own job, but for its size: decode, crop, train in slices, validate at 224."""
+    monkeypatch.setitem(sources.SOURCES, "imagenet", sources.Source(4, 4, (3, 256, 256), 2, on_disk=True))
+    for file in (f"{split}/{name}/{i}.jpg" for split in ("train", "val") for name in "ab" for i in (0, 1)):
+        path = tmp_path / "data" / "imagenet" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (240, 300, 3)).astype(np.uint8)).save(path)
+    s = recipe("paper", networks=["ResNet-50"]).changed(small=2, large=4, n=2, epochs=1, warmup_epochs=1.0)
+    for batch, updates in (("SB", 2), ("LB", 1)):
+        found = train.run(s.train(batch, 0))
+        assert (found["diverged"], found["updates"]) == (False, updates)
+        assert found["parameters"] == 25_557_032 - 998 * 2049  # two classes, not a thousand
+        assert s.error(batch).value(found) == 100 - found["final"]["test"]["running"]["accuracy"]
 
 
 # ---------------------------------------------------------------- reduced

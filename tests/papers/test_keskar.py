@@ -510,7 +510,7 @@ def test_a_remedy_is_compared_with_the_small_batch_of_its_table():
 
 def test_published_values_stand_beside_ours_one_a_network():
     """As many as the tables have rows; LB's sharpness as published, at the published difference of the accuracies."""
-    published = {s.panel: s.points({}) for s in gap_and_sharpness().series if s.line == "published"}
+    published = {s.panel: s.points() for s in gap_and_sharpness().series if s.line == "published"}
     rows = {name: FACTS["tables"][name]["rows"] for name in TABLES}
     plain, remedied = published.values()
     assert len(plain) == len(rows["table2"])

@@ -14,7 +14,9 @@ from lbgap import jobs, measure, models, train
 from lbgap.data import load
 from lbgap.evaluate import batch_norm_reading
 from lbgap.jobs import execute
+from lbgap.papers.paper import Quantity, dig
 from lbgap.records import Record, tidy
+from lbgap.report import values
 from lbgap.spec import DataSpec, Measure, OptimizerSpec
 
 DIVERGES = OptimizerSpec(name="sgd", learning_rate=1e12)
@@ -298,3 +300,14 @@ def test_provenance_says_where_a_record_comes_from(cache):
     assert record.provenance["begun"].endswith("+00:00")
     assert {"version", "python", "device"} <= {name for name, value in record.provenance.items() if value}
     assert isinstance(record, Record)
+
+
+def test_a_quantity_may_read_how_long_the_processor_was_busy(cache, store):
+    """Of a run in one piece; the number is its provenance's, and no result."""
+    run = digits_run(epochs=1)
+    record = execute(run, cache)
+    store.put(record)
+    assert 0 < record.provenance["processor_seconds"]
+    assert "processor_seconds" not in record.results
+    quantity = Quantity(((run,),), dig("provenance.processor_seconds"))
+    assert values(quantity, store) == [record.provenance["processor_seconds"]]

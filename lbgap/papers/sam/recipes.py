@@ -53,7 +53,9 @@ def recipes_of(settings: PaperSettings) -> Recipes:
     sizes = settings.sizes
     recipes = {
         "quick": lambda: {
-            "digits": _recipe(DataSpec(name="digits"), sizes, 8, bf16=False).changed(options={"padding": 1}, seeds=2)
+            "digits": _recipe(DataSpec(name="digits", n_train=720), sizes, 8, bf16=False).changed(
+                options={"padding": 1}, seeds=2
+            )
         },
         # sizes and budget were settled on seed 100, which is not used
         "cpu": lambda: {

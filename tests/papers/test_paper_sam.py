@@ -176,10 +176,10 @@ def test_a_bad_value_ends_in_one_sentence(values, sentence):
 
 
 def test_a_rerun_takes_another_radius_m_optimizer_and_batches():
-    made = study("quick", rho=0.2, m=16, optimizer="adam", batches="[16, 128]", epochs=2)
+    made = study("quick", rho=0.2, m=16, optimizer="adam", learning_rate=0.01, batches="[16, 128]", epochs=2)
     runs = [job for job in made.jobs() if job.kind == "train" and job not in made.reference]
     assert {run.batch_size for run in runs} == {16, 128}
-    assert {run.optimizer.name for run in runs} == {"adam"}
+    assert {(run.optimizer.name, run.optimizer.learning_rate) for run in runs} == {("adam", 0.01)}
     assert {run.sam.rho for run in runs if run.sam} == {0.2}
     assert {run.slice_size for run in runs} == {None, 16}
     assert {run.epochs for run in runs} == {2}

@@ -24,7 +24,7 @@ PROFILES = ("quick", "cpu", "paper")
 def study(settings: PaperSettings) -> Study:
     """Everything a profile computes and shows."""
     recipes, sizes, rho = recipes_of(settings), settings.sizes, RHO if settings.rho is None else settings.rho
-    arms = grid.optimizers(recipes, settings.optimizer)
+    arms = grid.optimizers(recipes, settings.optimizer, settings.learning_rate)
     drawn = grid.figures(arms, sizes, rho)
     rules = [*grid.rules(arms, sizes, rho), *grid.time_rules(arms, sizes, rho)]
     if settings.demonstration:  # the tuned settings belong to the profile's own sizes

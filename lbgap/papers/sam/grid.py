@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from lbgap.papers.paper import Axis, Case, Cell, Figure, Quantity, Table, combined, dig
 from lbgap.papers.recipe import Recipe, point
-from lbgap.papers.sam.recipes import OPTIMIZERS, RHO, M, Recipes, with_sam
+from lbgap.papers.sam.recipes import OPTIMIZERS, RHO, M, Recipes, at_rate, with_sam
 from lbgap.spec import Job, Measure
 from lbgap.stats import Difference, Equivalence, Ratio
 
@@ -23,13 +23,11 @@ def arm(s: Recipe, name: str, rho: float = RHO) -> Recipe:
     return with_sam(s, rho) if name == "SAM" else with_sam(s, rho, inference_mode="both")
 
 
-def optimizers(recipes: Recipes, only: str | None = None) -> dict[tuple[str, str], Recipe]:
-    """(network, optimizer) -> recipe; Adam at its default rate."""
-    out = {}
-    for n, s in recipes.items():
-        for name in OPTIMIZERS if only is None else [k for k in OPTIMIZERS if k.lower() == only]:
-            out[n, name] = s if name == "SGD" else s.changed(optimizer=OPTIMIZERS[name])
-    return out
+def optimizers(recipes: Recipes, only: str | None = None, rate: float | None = None) -> dict[tuple[str, str], Recipe]:
+    """(network, optimizer) -> recipe; each optimizer at its one rate, or all at another."""
+    chosen = {name: of for name, of in OPTIMIZERS.items() if only in (None, of.name)}
+    out = {(n, name): s.changed(optimizer=of) for n, s in recipes.items() for name, of in chosen.items()}
+    return out if rate is None else {place: at_rate(s, rate) for place, s in out.items()}
 
 
 def loss(s: Recipe, batch: int | str, split: str = "test") -> Quantity:
@@ -102,7 +100,7 @@ def rules(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho: floa
             is_central = central and not reading
             ratio = fields | {"unit": "times"}
             yield "V3", Case(label, Ratio(1), sharp(of, large), sharp(s, large), central=is_central, **ratio, **again)
-            if optimizer == "Adam":
+            if optimizer == "Adam" and (n, "SGD") in arms:
                 sgd = arm(arms[n, "SGD"], name, rho)
                 for b in sizes:
                     label = f"{n}{shown}, batch {b}: test loss with SAM, Adam - SGD"

@@ -68,11 +68,7 @@ def recipes_of(settings: PaperSettings) -> Recipes:
             for (n, d), held_out in zip(DATA.items(), (55_000, 45_000), strict=True)
         },
     }[settings.profile]()
-    rate = {"learning_rate": settings.learning_rate} if settings.learning_rate else {}
-    return {
-        n: s.changed(epochs=settings.epochs, seeds=settings.seeds, optimizer=s.optimizer.model_copy(update=rate))
-        for n, s in named(recipes, settings).items()
-    }
+    return {n: s.changed(epochs=settings.epochs, seeds=settings.seeds) for n, s in named(recipes, settings).items()}
 
 
 def _recipe(data: DataSpec, sizes: tuple[int, ...], epochs: int, bf16: bool = True) -> Recipe:

@@ -89,7 +89,8 @@ def _line(record: Record, uses: list[str]) -> dict:
         "train_accuracy": accuracy("train", "batch"),
         "test_accuracy": accuracy("test", "batch"),
         "test_accuracy_running": accuracy("test", "running"),
-        "distance": (results.get("distance") or {}).get("value", [None])[-1],
+        # a word in JSON where the weights of a diverged run were no numbers
+        "distance": next((float(v) for v in reversed((results.get("distance") or {}).get("value", ()))), None),
         "sharpness": results.get("value") if job.kind == "sharpness" else None,
         **{name: record.provenance.get(name) for name in ("seconds", "device", "threads", "torch", "version", "begun")},
         "json": record.to_json(),

@@ -1,6 +1,7 @@
 """The store: whole records or none, nothing edited is read, nothing written is lost."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -11,9 +12,11 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import digits_run
 
+from lbgap import catalogue
 from lbgap.records import BadRecord, Record, Store, merge, pack, tidy
 
 PROVENANCE = {"version": "0", "torch": "2", "device": "a processor", "threads": 1, "seconds": 1.5, "data": "ab"}
@@ -430,3 +433,14 @@ def test_two_processes_may_write_one_store(tmp_path):
     assert {r.job.seed for r in held} == set(range(60))
     assert all(r in (record(r.job.seed, 0.25), record(r.job.seed, 0.75)) for r in held)
     assert len(files(tmp_path / "results")) == 60
+
+
+def test_the_table_of_records_has_numbers_where_a_run_diverged(store, tmp_path):
+    """Weights that are no numbers are so many words in JSON; a run that could not begin has no distance at all."""
+    for seed, distances in enumerate(([1.0, 2.5], [1.0, math.nan], [])):
+        results = tidy({"diverged": not distances, "distance": {"update": [1, 2], "value": distances}})
+        store.put(Record(digits_run(seed=seed), results, PROVENANCE))
+    frame = catalogue.frame(store).sort_values("seed")
+    assert frame["distance"].to_list() == pytest.approx([2.5, math.nan, math.nan], nan_ok=True)
+    catalogue.write(frame, tmp_path)
+    assert pd.read_parquet(tmp_path / "records.parquet")["distance"].notna().sum() == 1

@@ -80,16 +80,23 @@ def table(recipes: Recipes) -> Table:
     return Table("compute", title, "gradients of the plain run; percent; nats; points", tuple(cells))
 
 
+# lines of the figure: what a row of the table adds at each cost
+LINES = {
+    "SB": ("SB", "SB, SAM"),
+    "LB": ("LB", "LB, twice the updates", "LB, four times the updates"),
+    "LB, SAM": ("LB, SAM", "LB, SAM, twice the updates"),
+}
+
+
 def figure(recipes: Recipes) -> Figure:
-    """Accuracy against cost, a point a way."""
+    """Accuracy against cost: more updates, SAM, and both; the small batch without and with SAM."""
     panels, series = [], []
     for n, s in recipes.items():
         panels.append(Axis(n, "cost, in gradients of the plain run", "test accuracy, percent", log_x=True))
-        series += [
-            point(n, row, way.cost, way.recipe.accuracy(way.batch, "test", "running"))
-            for row, way in ways(s).items()
-            if "batch norm" not in row
-        ]
+        of = ways(s)
+        for line, rows in LINES.items():
+            for way in (of[row] for row in rows):
+                series.append(point(n, line, way.cost, way.recipe.accuracy(way.batch, "test", "running")))
     return Figure("spent", "Accuracy against what it costs", tuple(panels), tuple(series), mark="interval")
 
 

@@ -441,6 +441,6 @@ def test_the_table_of_records_has_numbers_where_a_run_diverged(store, tmp_path):
         results = tidy({"diverged": not distances, "distance": {"update": [1, 2], "value": distances}})
         store.put(Record(digits_run(seed=seed), results, PROVENANCE))
     frame = catalogue.frame(store).sort_values("seed")
-    assert frame["distance"].to_list() == pytest.approx([2.5, math.nan, math.nan], nan_ok=True)
+    assert frame["distance"].to_numpy(float, na_value=math.nan) == pytest.approx([2.5, math.nan, math.nan], nan_ok=True)
     catalogue.write(frame, tmp_path)
     assert pd.read_parquet(tmp_path / "records.parquet")["distance"].notna().sum() == 1

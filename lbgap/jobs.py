@@ -77,7 +77,7 @@ class Group:
 
 @dataclass
 class Checkpoint:
-    """Where a run or a group is put down, in the cache, every ``every`` seconds and at ``deadline``: a pause of :mod:`lbgap.pauses`.
+    """Where a run or a group is put down, in the cache, every ``every`` seconds and at ``deadline`` (:mod:`lbgap.pauses`).
 
     A file of another job, of another version of this library or of torch, or a damaged one, is passed over with one line. It
     goes when the run has ended.

@@ -65,11 +65,20 @@ def advice(store: Store, papers: tuple[str, ...] | list[str]) -> list[Advice]:
 
 
 def _gain(
-    store: Store, paper: str, table: str, cell: list[str], over: list[str], scope: Scope | None = None, tried: str = ""
+    store: Store,
+    paper: str,
+    table: str,
+    cell: list[str],
+    over: list[str],
+    scope: Scope | None = None,
+    tried: str = "",
+    error: bool = False,
 ) -> Gain:
+    """``error``: the cells are errors, of which the lower one is the better."""
     with_it, reduced = _cell(store, paper, table, tuple(cell))
     without, _ = _cell(store, paper, table, tuple(over))
-    values = [v for v in report.values(difference(with_it.quantity, without.quantity), store) if v is not None]
+    sides = (without.quantity, with_it.quantity) if error else (with_it.quantity, without.quantity)
+    values = [v for v in report.values(difference(*sides), store) if v is not None]
     data, batches = with_it.words.split(", ")[:2]
     return Gain(
         paper,

@@ -35,7 +35,7 @@ NETWORKS = {
     "smith.WRN": Network("lbgap.models.smith:wide"),
     "smith.autoencoder": Network("lbgap.models.smith:autoencoder"),
     "smith.LSTM": Network("lbgap.models.smith:language_model"),
-    "foret.WRN": Network("lbgap.models.foret:wide_residual"),
+    "foret.WRN": Network("lbgap.models.smith:wide", {"depth": 28, "widen": 10}),
     "vienna.CNN": Network("lbgap.models.vienna:convolutional"),
 }
 

@@ -256,6 +256,7 @@ def test_warmups_and_scales_differ_in_nothing_else():
     assert differing(right, tables.warmed(s, "no").train("LB", 0)) == {"warmup"}
     assert differing(right, tables.warmed(s, "constant").train("LB", 0)) == {"warmup", "learning_rate", "phases"}
     assert differing(right, tables.begun(s, 1).train("LB", 0)) == {"options"}
+    assert tables.begun(s, 0).train("LB", 0) == right
     assert differing(s.train("SB", 0), tables.warmed(s, "no").train("SB", 0)) == set()
 
 

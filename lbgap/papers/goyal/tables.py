@@ -52,8 +52,8 @@ def rates(s: Recipe) -> Table:
 
 
 def begun(s: Recipe, gamma: float) -> Recipe:
-    """The same with the last scale of each residual block at ``gamma`` when training begins."""
-    return s.changed(options={**s.options, "last_gamma": gamma})
+    """The same with the last scale of each residual block at ``gamma`` when training begins; 0 is the recipe's own."""
+    return s.changed(options={**s.options, "last_gamma": gamma}) if gamma else s
 
 
 def gammas(s: Recipe) -> Table:

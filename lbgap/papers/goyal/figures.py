@@ -17,13 +17,13 @@ def sweep(s: Recipe) -> Figure:
         series += [
             point(above.name, "linear scaling", b / s.small, difference(s.error(b), reference)),
             point(plain.name, "linear scaling", b, s.error(b)),
-            point(plain.name, "linear scaling, training", b, s.error(b, "train")),
         ]
     for b in s.sizes if s.data.n_validation else ():
         series += [
             point(above.name, "tuned rate", b / s.small, difference(tuned(s, b), tuned(s, s.small))),
             point(plain.name, "tuned rate", b, tuned(s, b)),
         ]
+    series += [point(plain.name, "linear scaling, training", b, s.error(b, "train")) for b in s.sizes]
     base = FACTS["sweep"][OWN["reference"]][0]
     series.append(published(above.name, *((b / OWN["reference"], error - base) for b, (error, _) in FACTS["sweep"].items())))
     return Figure("sweep", "Error against the batch", (above, plain), tuple(series), mark="interval")
@@ -62,7 +62,7 @@ def sensitivity(s: Recipe) -> Figure:
         "large batch": ("LB", "large, linear", "large, linear"),
     }
     for name, (batch, middle, stem) in rows.items():
-        panels.append(Axis(name, "rate / the rule's", "validation error above that at the rule's rate, points", log_x=True))
+        panels.append(Axis(name, "rate / the rule's", "error above the rule's, points", log_x=True))
         at = {0.5: f"{stem}, half the rate", 1.0: middle, 2.0: f"{stem}, twice the rate"}
         for factor in at:
             excess = difference(s.changed(factor=factor).error(batch), s.error(batch))

@@ -30,7 +30,7 @@ def study(settings: PaperSettings) -> Study:
             (tables.warmups(s),),
             (figures.warmups(s),),
             claims_on(s, only=("G3", "G4")),
-            reference=(s.changed(epochs=4).train("LB", 0),),
+            reference=(s.changed(epochs=1, warmup_epochs=1.0).train("LB", 0),),
         )
     deeper = next((other for other in others if other.data == s.data), None)
     shown = [tables.warmups(s), tables.rates(s), tables.gammas(s), tables.deeper(deeper), tables.sweep(s), tables.hours()]

@@ -58,9 +58,10 @@ def test_profile_paper_is_the_papers_own_setting():
 
 
 def test_every_claim_has_its_rules():
-    cpu, paper = study("cpu"), study("paper", networks=["WRN-16-4", "auto-encoder"])
+    cpu, paper = study("cpu"), study("paper", networks=["WRN-16-4", "auto-encoder", "ResNet-50"])
     assert all(claim.cases for of in (cpu, paper) for claim in of.claims)
     assert {c.scope for claim in paper.claims for c in claim.cases if claim.id in ("S5", "S6", "S8")} == {"paper"}
+    assert {c.network for claim in paper.claims for c in claim.cases if claim.id == "S10"} == {"auto-encoder", "ResNet-50"}
     assert {c.scope for claim in cpu.claims for c in claim.cases} == {"reduced", "reading"}
 
 

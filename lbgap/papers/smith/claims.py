@@ -23,7 +23,7 @@ NOTES = {
     "S6": "the largest batch against the intermediate one",
     "S8": "the last doubling of the budget against the first",
     "S9": "of slopes on the budget, both logarithms; 'hardly changes' is read as flatter than a square root",
-    "S10": "judged by the best rates of other networks; ResNet-50 is not run",
+    "S10": "by the error at the largest batch and the smallest, and the slopes of the best rate",
 }
 
 
@@ -46,7 +46,7 @@ def questions_on(networks: Networks) -> tuple[Claim, ...]:
 
 def _of(n: str, sweeps: Sweeps) -> Iterator[tuple[str, Case]]:
     s = sweeps.setup
-    if not is_accuracy(s):
+    if s.further:
         yield from _elsewhere(n, s, sweeps.epochs["momentum"])
         return
     yield from _on_small_batches(n, s, sweeps.epochs)
@@ -159,10 +159,10 @@ def _on_budgets(n: str, s: Setup, sweep: Sweep) -> Iterator[tuple[str, Case]]:
 
 
 def _elsewhere(n: str, s: Setup, sweep: Sweep) -> Iterator[tuple[str, Case]]:
-    """S10: the two regimes on a network that is judged by an error or a perplexity."""
+    """S10: the two regimes on a network of another kind."""
     first, last = s.small[0], s.large[-1]
-    worse = [sweep[b].metric("test", s.chooses) for b in (last, first)]
-    label = f"{n}: test {metric_of(s.data.name).name}, batch {last} / batch {first}"
+    worse = [sweep[b].at_best(s.badness("test"), s.chooses) for b in (last, first)]
+    label = f"{n}: test {'error' if is_accuracy(s) else metric_of(s.data.name).name}, batch {last} / batch {first}"
     yield "S10", s.case(label, Ratio(1.0), *worse, central=True)
     yield "S10", _rate_grows(n, s, sweep, s.small, 1.0, "small batches, against 1")
     yield "S10", _rate_grows(n, s, sweep, s.large, 0.0, "large batches, against 0")

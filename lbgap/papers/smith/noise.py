@@ -7,6 +7,7 @@ from lbgap.papers.paper import Axis, Case, Cell, Figure, Quantity, Series, Table
 from lbgap.papers.smith import curves
 from lbgap.papers.smith.curves import Networks, Sweeps
 from lbgap.papers.smith.setups import Setup
+from lbgap.sources import lookup
 from lbgap.spec import Measure, Train
 from lbgap.stats import Equivalence
 
@@ -17,8 +18,8 @@ OCTAVE = 1.0  # a factor of two
 
 
 def measured(s: Setup) -> bool:
-    """Whether there are single examples to take gradients of, which a text has not."""
-    return not s.data.is_text
+    """Whether there are single examples in memory to take gradients of, which a text has not, nor pictures on disk."""
+    return not s.data.is_text and not lookup(s.data.name).on_disk
 
 
 def followed(sweeps: Sweeps) -> tuple[Train, ...]:

@@ -49,7 +49,8 @@ class Setup:
     ``steps`` updates of every batch in ``step_batches``; ``budgets``, in epochs, of ``budget_batch``. ``small`` batches are
     those at which both optimizers are thought to be dominated by noise, ``large`` those at which neither is, ``middle`` the
     one that is thought best at equal steps: from the pilot, and fixed before the runs. ``target`` is the accuracy whose time
-    is read. Claims are judged on the networks that are ``judged``; the others are shown.
+    is read. Claims are judged on the networks that are ``judged``; the others are shown. S10 is about the
+    ``further`` ones, and no other claim.
     ``grids`` are by sweep: "SGD" and "momentum" at equal epochs, "steps", "budgets".
     """
 
@@ -75,6 +76,7 @@ class Setup:
     rates: tuple[float, ...] = ()
     target: float = 0.0
     judged: bool = True
+    further: bool = False
     own: bool = False
 
     @property
@@ -255,6 +257,7 @@ def _cpu() -> dict[str, Setup]:
         options={"widths": "30"},
         weight_decay=0.0,
         points=4,
+        further=True,
     )
     wide = Setup(
         "smith.WRN",
@@ -280,6 +283,7 @@ def _cpu() -> dict[str, Setup]:
         options={"width": 64, "depth": 1},
         weight_decay=0.0,
         points=4,
+        further=True,
         judged=False,
     )
     return {
@@ -321,6 +325,7 @@ def _paper() -> dict[str, Setup]:
     others = {
         "grids": {"SGD": Grid(-12, -4, below=3, above=3), "momentum": Grid(-12, -2, below=3, above=3)},
         "weight_decay": 0.0,
+        "further": True,
     }
     encoder = Setup(
         "smith.autoencoder",
@@ -340,11 +345,23 @@ def _paper() -> dict[str, Setup]:
         large=powers(128, 512),
         **others | {"grids": {"SGD": Grid(-4, 2, below=3, above=3), "momentum": Grid(-4, 4, below=3, above=3)}},
     )
+    images = Setup(
+        "goyal.ResNet-50",
+        DataSpec(name="imagenet", augment="goyal"),
+        batches=powers(256, 16384),
+        epochs=90,
+        small=powers(256, 1024),
+        large=powers(4096, 16384),
+        ghosts=256,
+        **others
+        | {"grids": {"SGD": Grid(-8, 1, below=3, above=3), "momentum": Grid(-8, 3, below=3, above=3)}, "weight_decay": 1e-4},
+    )
     return {
         "WRN-16-4": wide,
         "WRN-16-4 without batch norm": replace(wide, options=SKIPINIT, ghosts=None),
         "auto-encoder": encoder,
         "LSTM": language,
+        "ResNet-50": images,
     }
 
 

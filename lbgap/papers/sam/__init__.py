@@ -32,7 +32,7 @@ def study(settings: PaperSettings) -> Study:
         rules = [(claim, case) for claim, case in rules if not case.reading and claim != "V5"]
         asked = {claim for claim, _ in rules}
         only = tuple(claim for claim in FACTS["claims"] if claim in asked)
-        reference = grid.reference(next(iter(recipes.values()))) if settings.profile == "quick" else ()
+        reference = () if settings.own or settings.profile != "quick" else grid.reference(recipes["digits"])
         of = claims(FACTS["claims"], rules, only, notes=NOTES)
         return Study("sam", settings.profile, tuple(shown), tuple(drawn), of, reference=reference)
     searched = {n: s for n, s in recipes.items() if n == search.SEARCHED}

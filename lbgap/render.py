@@ -160,6 +160,7 @@ def _span(n: pd.Series) -> str:
 # ---------------------------------------------------------------- folds: every seed and its records
 
 MANY = 4  # keys that a seed's value shows; of more, their number, folded
+LISTED = 12  # keys in such a fold; a value of a whole grid of rates has dozens, and the CSV all of them
 
 
 def fold(found: trace.Trace, above: str = "") -> str:
@@ -224,7 +225,8 @@ def _seed(line: pd.Series) -> str:
     value = trace.in_words(line)
     links = [f"<a href='../results/{key[:2]}/{key}.json' download>{key[:8]}</a>" for key in line["records"]]
     if len(links) > MANY:
-        return f"{value}<details><summary>{len(links)} records</summary>{' '.join(links)}</details>"
+        more = f" and {len(links) - LISTED} more, in the CSV" if len(links) > LISTED else ""
+        return f"{value}<details><summary>{len(links)} records</summary>{' '.join(links[:LISTED])}{more}</details>"
     return f"{value}<br><small>{' '.join(links)}</small>"
 
 

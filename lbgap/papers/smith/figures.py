@@ -66,7 +66,7 @@ def heat(networks: Networks) -> Figure:
             panels.append(Axis(panel, "batch", metric_words(s), ticks=tuple(map(str, sweep))))
             rates = sorted({rate for curve in sweep.values() for rate in curve.rates})
             series += [
-                point(panel, f"2^{rate:g}", i, sweep[b].at(rate, s.metric("test")))
+                point(panel, f"{2.0**rate:g}", i, sweep[b].at(rate, s.metric("test")))
                 for rate in rates
                 for i, b in enumerate(sweep)
                 if rate in sweep[b].rates

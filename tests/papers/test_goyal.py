@@ -164,9 +164,11 @@ def test_a_smaller_budget_keeps_the_shares_of_the_drops(profile):
 
 
 def test_drops_that_fall_together_leave_the_later_one():
-    run = recipe("paper", networks=["ResNet-14"], epochs=1, largest_batch=32768, warmup_epochs=0.5).train(32768, 0)
+    run = recipe("paper", networks=["ResNet-14"], epochs=1, largest_batch=32768).train(32768, 0)
     assert run.updates == 2
     assert rates(run, [0, 1]) == pytest.approx([0.1, 12.8 * 0.01])
+    constant = tables.warmed(recipe("cpu", epochs=1, largest_batch=1024), "constant").train(1024, 0)
+    assert rates(constant, [0, 1, 2]) == pytest.approx([0.4, 0.64, 0.064])
 
 
 # ---------------------------------------------------------------- what is read
@@ -294,7 +296,7 @@ def test_own_settings_reach_every_run():
         ({"networks": ["ResNet-50"]}, "networks contains 'ResNet-50'; profile cpu accepts ResNet-8, ResNet-14"),
         ({"largest_batch": 64}, "largest_batch is 64; with a reference batch of 64 accepted is 128 or more"),
         ({"largest_batch": 4096}, "batch_size is 4096; cifar10.half with 2560 training examples accepts 1 to 2560"),
-        ({"warmup_epochs": 19}, "warmup_epochs is 19; with 18 epochs accepted is above 0 and up to 18"),
+        ({"warmup_epochs": 6}, "warmup_epochs is 6; with 18 epochs accepted is above 0, below 6, where the rate drops"),
         ({"warmup_epochs": 0}, "warmup_epochs is 0; accepted is greater than 0"),
         ({"worker_batch": 1}, "worker_batch is 1; accepted is greater than or equal to 2"),
         ({"learning_rate": -1}, "learning_rate is -1; accepted is greater than 0"),

@@ -57,9 +57,10 @@ class Recipe(recipe.Recipe):
         updates, ramp = self.epochs * per_epoch, max(1, round(self.warmup_epochs * per_epoch))
         warm = self.warmup if b > self.small and rate > low else "none"
         first, phases = schedule.constant_warmup(rate, low, ramp) if warm == "constant" else (rate, ())
-        # in proportion to the budget; of boundaries that fall together the later one holds
+        # in proportion to the budget; of boundaries that fall together, the warmup's end among them, the later one holds
         drops = {round(updates * at / OWN["epochs"]): OWN["factor"] ** i for i, at in enumerate(OWN["boundaries"], 1)}
-        phases += tuple(Phase(update=at, learning_rate=float(f"{rate * share:.12g}")) for at, share in drops.items() if at)
+        drops = {at: Phase(update=at, learning_rate=float(f"{rate * share:.12g}")) for at, share in drops.items() if at}
+        phases = (*(phase for phase in phases if phase.update not in drops), *drops.values())
         return Train(
             data=self.data,
             model=self.model,
@@ -112,9 +113,15 @@ def _own(s: Recipe, settings: PaperSettings) -> Recipe:
     largest = settings.largest_batch or max(s.sizes) * small // s.small
     if largest < 2 * small:
         raise ValueError(f"largest_batch is {largest}; with a reference batch of {small} accepted is {2 * small} or more")
-    ramp, epochs = settings.warmup_epochs or s.warmup_epochs, settings.epochs or s.epochs
-    if ramp > epochs:
-        raise ValueError(f"warmup_epochs is {ramp:g}; with {epochs} epochs accepted is above 0 and up to {epochs}")
+    epochs = settings.epochs or s.epochs
+    ramp, first_drop = (
+        settings.warmup_epochs or s.warmup_epochs * epochs / s.epochs,
+        epochs * OWN["boundaries"][0] / OWN["epochs"],
+    )
+    if ramp >= first_drop:
+        raise ValueError(
+            f"warmup_epochs is {ramp:g}; with {epochs} epochs accepted is above 0, below {first_drop:g}, where the rate drops"
+        )
     sizes = tuple(b for b in (b * small // s.small for b in s.sizes) if 2 <= b <= largest)
     return s.changed(
         small=small,

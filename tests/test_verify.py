@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from conftest import digits_run
 
-from lbgap import papers, verify
+from lbgap import cost, papers, verify
 from lbgap.jobs import Cache, execute
 from lbgap.records import Record, Store
 from lbgap.spec import DataSpec, Measure, OptimizerSpec
@@ -171,7 +171,7 @@ def test_every_paper_has_reference_jobs_that_need_no_data_set():
         study = paper.study(papers.settings(name, profile="quick"))
         assert any(job.kind == "train" for job in study.reference), name
         assert {job.run.data.name for job in study.reference} == {"digits"}
-        assert set(study.reference) <= set(replace(study, reference=()).jobs()), "what the profile has anyway"
+        assert all(cost.seconds(job, "cpu") < 1 for job in study.reference), "short, so that rounding is hardly amplified"
     assert any(job.kind == "sharpness" for job in verify.reference_jobs())
 
 

@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -133,19 +134,22 @@ def _beneath(text: str, *notes: str) -> str:
     return text + "".join(f"<br><small>{html.escape(note)}</small>" for note in notes if note)
 
 
-def verdict_table(judged: list[tuple[str, Judged]], label: str = "Verdicts", elsewhere: bool = False) -> str:
+def verdict_table(
+    judged: list[tuple[str, Judged]], label: str = "Verdicts", folds: Literal["none", "here", "elsewhere"] = "none"
+) -> str:
     """A line a claim: text, badges, the central effect, the published one, n and profile.
 
     Args:
         judged: each with its paper.
-        elsewhere: the table is on another page than the papers' own; each line then names its paper.
+        folds: where the seeds are to which each effect leads: beneath the table, or on the papers' own pages, and then each
+            line names its paper.
     """
-    lines = []
+    lines, elsewhere = [], folds == "elsewhere"
     for paper, j in judged:
         case, finding = j.central or (None, None)
         n = finding.estimate.n if finding else 0
         shown = central(j)
-        if case in j.claim.cases:  # its seeds are in the fold beneath
+        if folds != "none" and case in j.claim.cases:
             shown = to_records(shown, anchor(paper, j.claim.id, case.label), f"{paper}.html" if elsewhere else "")
         lines.append(
             ({"paper": html.escape(paper)} if elsewhere else {})

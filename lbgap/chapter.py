@@ -111,7 +111,7 @@ class Chapter:
         display(HTML(self._verdict_tables(asked)))
 
     def _verdict_tables(self, judged: list[Judged]) -> str:
-        table = badges.verdict_table([(self.paper.name, j) for j in judged])
+        table = badges.verdict_table([(self.paper.name, j) for j in judged], folds="here")
         folds = badges.settings_details(judged, self.paper.name) + render.claims_fold(self.paper.name, judged, self.store)
         return table + folds
 

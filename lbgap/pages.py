@@ -80,7 +80,7 @@ def front_page(paper: str | None = None) -> None:
     """The state of every claim of one paper or of all, from committed records, folded away."""
     store = Store()
     judged = [(name, j) for name in papers.names(paper) for j in verdicts.committed_verdicts(name, store)]
-    table = badges.verdict_table(judged, "The state of every claim", elsewhere=True)
+    table = badges.verdict_table(judged, "The state of every claim", folds="elsewhere")
     display(HTML(render.details("The state of every claim, in words", table)))
 
 

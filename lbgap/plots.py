@@ -19,6 +19,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.transforms import blended_transform_factory
 
 from lbgap import trace
 from lbgap.papers.paper import Axis, Figure
@@ -208,7 +209,7 @@ def svg(canvas: Canvas, name: str, words: str) -> str:
 # ---------------------------------------------------------------- the forest of claims
 
 VERDICT_COLOURS = {"replicated": PALETTE[2], "contradicted": PALETTE[1], "inconclusive": UNDECIDED, "not run": UNDECIDED}
-SCALES = {"points": "points of accuracy", "ratio": "ratio", "rank correlation": "rank correlation"}
+SCALES = {"points": "points of accuracy or error", "ratio": "ratio", "rank correlation": "rank correlation"}
 LABEL_WIDTH = 56  # letters
 
 
@@ -252,7 +253,9 @@ def _forest_panel(panel: str, found: pd.DataFrame) -> Canvas:
             zorder=0,
         )
         label = _row_label(of, panel)
-        words = ax.text(0, y_label, label, transform=ax.get_yaxis_transform(), va="center", fontsize=10, in_layout=False)
+        # from the left edge of the drawing: names of networks, beside the marks, leave the axes less width than a label takes
+        at = blended_transform_factory(canvas.transFigure, ax.transData)
+        words = ax.text(0.01, y_label, label, transform=at, va="center", fontsize=10, in_layout=False)
         words.set_url(f"{first['paper']}.html#{trace.anchor(first['paper'], first['id'])}")
     marks = pd.concat([of for _, of in places])
     ax.set_yticks(marks["y"], marks["network"], fontsize=9)

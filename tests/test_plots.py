@@ -255,8 +255,8 @@ def test_a_forest_has_a_panel_a_scale_a_row_a_claim_and_fills_the_papers_own_mar
         claim("K9", np.nan, scale=np.nan, setting=np.nan),
     ]
     canvases = forest(pd.DataFrame(lines))
-    assert list(canvases) == ["points of accuracy", "ratio", "legend"]
-    (points,), (ratio,) = (canvases[panel].axes for panel in ("points of accuracy", "ratio"))
+    assert list(canvases) == ["points of accuracy or error", "ratio", "legend"]
+    (points,), (ratio,) = (canvases[panel].axes for panel in ("points of accuracy or error", "ratio"))
     assert [t.get_text() for t in points.get_yticklabels()] == ["F1", "C1", "F1"]
     assert [t.get_text() for t in points.texts] == ["K1 a gap", "K2 a gap"]
     assert ratio.get_xscale() == "log"
@@ -267,7 +267,7 @@ def test_a_forest_has_a_panel_a_scale_a_row_a_claim_and_fills_the_papers_own_mar
 
 
 def test_a_claim_in_a_forest_leads_to_its_place_in_the_papers_page():
-    drawn = svg(forest(pd.DataFrame([claim("K1", 1.0)]))["points of accuracy"], "forest", "Effects of one claim.")
+    drawn = svg(forest(pd.DataFrame([claim("K1", 1.0)]))["points of accuracy or error"], "forest", "Effects of one claim.")
     assert re.findall(r"<a [^>]*>", drawn) == ['<a href="toy.html#toy-K1">']
     assert ' role="group" ' in drawn, "an image could not have a link"
     for colour, on_the_page in PAGE.items():
@@ -276,12 +276,14 @@ def test_a_claim_in_a_forest_leads_to_its_place_in_the_papers_page():
 
 def test_treatments_of_one_claim_are_both_named():
     both = [claim("K13", 1.0, setting=f"F1, {how}: test accuracy") for how in ("adversarial", "stability")]
-    (panel,) = forest(pd.DataFrame(both))["points of accuracy"].axes
+    (panel,) = forest(pd.DataFrame(both))["points of accuracy or error"].axes
     assert [t.get_text() for t in panel.texts] == ["K13 adversarial, stability: test accuracy"]
 
 
 def test_words_in_a_drawing_keep_their_digits():
-    drawn = svg(forest(pd.DataFrame([claim("K4", 20.0, setting="F1, epsilon 0.001")]))["points of accuracy"], "f", "One claim.")
+    drawn = svg(
+        forest(pd.DataFrame([claim("K4", 20.0, setting="F1, epsilon 0.001")]))["points of accuracy or error"], "f", "One claim."
+    )
     assert ">K4 epsilon 0.001</text>" in drawn
 
 
@@ -291,8 +293,8 @@ def test_the_words_of_a_forest_count_what_holds_and_what_lies_inside():
         claim("K1", 1.0, verdict="contradicted", published_low=3.0, published_high=4.0),
         claim("K2", 20.0, scale="ratio"),
     ]
-    assert forest_words("points of accuracy", pd.DataFrame(lines)) == (
-        "Effects in points of accuracy: of 2, 1 hold and 1 do not hold. Of 2 effects that a paper reports, "
+    assert forest_words("points of accuracy or error", pd.DataFrame(lines)) == (
+        "Effects in points of accuracy or error: of 2, 1 hold and 1 do not hold. Of 2 effects that a paper reports, "
         "1 lie inside our interval."
     )
 

@@ -224,7 +224,7 @@ def test_verdicts_show_effect_interval_n_and_profile(page, results, shown):
     text = " ".join(shown[0].split())
     # the interval of test_report.py's closed form: -1 -+ 0.0982
     assert re.search(r"T1 LB below SB holds here reduced: a -1 \[-1\.1, -0\.902\] a: LB - SB 5 cpu", text)
-    assert re.search(r"T3 nobody runs this no code for it not run – – 0", text)
+    assert re.search(r"T3 nobody runs this no code for it not run – 0", text)
     page().box()
     assert "reduced or under our readings: 1 hold, 1 not run" in shown[1]
     assert re.search(r"10 of 30 jobs", shown[1])

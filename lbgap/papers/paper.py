@@ -79,6 +79,11 @@ def difference(a: Quantity, b: Quantity) -> Quantity:
     return combined(operator.sub, a, b)
 
 
+def constant(like: Quantity, value: float = 0.0) -> Quantity:
+    """One number for every seed of another quantity, which a rule compares with it."""
+    return Quantity(like.jobs, lambda *_: value, reads_diverged=True)
+
+
 def best_on_the_others(choices: Sequence[Quantity], by: Sequence[Quantity] | None = None) -> Quantity:
     """Each seed's number under that choice whose mean over the other seeds is highest.
 

@@ -152,6 +152,11 @@ class Recipe:
         """Distance of the final weights from the start."""
         return self.of_runs(batch, lambda r: r["distance"]["value"][-1])
 
+    def measured(self, batch: Batch, kind: str, field: str = "value", **arguments) -> Quantity:
+        """A number of a measurement at the end of each run."""
+        jobs = self.each(lambda seed: Measure(kind=kind, of=(self.train(batch, seed).at(),), arguments=arguments))
+        return Quantity(jobs, dig(field))
+
     def sharp(self, batch: Batch, epsilon: float = 1e-3, **arguments) -> Quantity:
         """Sharpness at the end of each run."""
         return Quantity(self.each(lambda seed: self.sharpness(self.train(batch, seed), epsilon, **arguments)), dig("value"))
@@ -234,16 +239,31 @@ def published_effect(facts: dict, rule: Rule, row: str, *places: tuple[str, str]
     return rule.estimate(*found).effect
 
 
+def published_cells(facts: dict, name: str) -> dict[tuple[str, str], Published]:
+    """What a table of the paper reports, by row and column."""
+    of = facts["tables"][name]
+    return {
+        (row, column): Published(*(entry if isinstance(entry, list) else [entry]))
+        for row, entries in of["rows"].items()
+        for column, entry in zip(of["columns"], entries, strict=True)
+    }
+
+
 def published_table(
     facts: dict, name: str, recipes: dict[str, Recipe], columns: dict[str, Callable[[Recipe], Quantity]]
 ) -> Table:
     """A row per network of a paper's table; a network that a profile does not train has published values alone."""
-    of, cells = facts["tables"][name], []
-    for network, row in of["rows"].items():
-        published = {c: Published(*(v if isinstance(v, list) else [v])) for c, v in zip(of["columns"], row, strict=True)}
+    of, published, cells = facts["tables"][name], published_cells(facts, name), []
+    for network in of["rows"]:
         recipe = recipes.get(network)
         cells += [
-            Cell(network, column, published.get(column), quantity(recipe) if recipe else None, recipe.words if recipe else "")
+            Cell(
+                network,
+                column,
+                published.get((network, column)),
+                quantity(recipe) if recipe else None,
+                recipe.words if recipe else "",
+            )
             for column, quantity in columns.items()
         ]
     return Table(name, of["title"], of["unit"], tuple(cells), int(name.removeprefix("table")))

@@ -2,18 +2,14 @@
 
 from lbgap.papers.goyal.recipes import FACTS, OWN, Recipe
 from lbgap.papers.paper import Cell, Published, Quantity, Table, difference
+from lbgap.papers.recipe import published_cells
 
 ERROR = "validation error, percent"
 
 
 def _table(name: str, ours: dict[tuple[str, str], Quantity], words: str) -> Table:
     """A table of the paper: every published number, and ours at the same place or in a column beside it."""
-    of = FACTS["tables"][name]
-    published = {
-        (row, column): Published(*entry)
-        for row, entries in of["rows"].items()
-        for column, entry in zip(of["columns"], entries, strict=True)
-    }
+    of, published = FACTS["tables"][name], published_cells(FACTS, name)
     cells = [
         Cell(*place, published.get(place), ours.get(place), words if place in ours else "")
         for place in dict.fromkeys((*published, *ours))

@@ -10,7 +10,6 @@ import numpy as np
 from lbgap.papers.keskar.recipes import BATCHES
 from lbgap.papers.paper import Case, Cell, Quantity, Table, combined, dig, side_by_side
 from lbgap.papers.recipe import Recipe
-from lbgap.spec import Measure
 from lbgap.stats import Ratio
 
 EPOCHS = (50, 100, 200, 400, 800)  # of the large batch, beside its last one: where it is looked for SB's training loss
@@ -20,15 +19,10 @@ def _solutions(s: Recipe) -> dict[str, tuple[Recipe, str]]:
     return {b: (s, b) for b in BATCHES} | {"LB, as many updates": (s.changed(adapted=True), "LB")}
 
 
-def _measured(s: Recipe, batch: str, kind: str, field: str) -> Quantity:
-    """A number of a measurement at the end of each run, with its defaults."""
-    return Quantity(s.each(lambda seed: Measure(kind=kind, of=(s.train(batch, seed).at(),))), dig(field))
-
-
 MEASURED = {
     "eps1e-3": lambda s, b: s.sharp(b),
-    "largest eigenvalue": lambda s, b: _measured(s, b, "eigenvalues", "eigenvalue_1"),
-    "adaptive sharpness": lambda s, b: _measured(s, b, "adaptive_sharpness", "value"),
+    "largest eigenvalue": lambda s, b: s.measured(b, "eigenvalues", "eigenvalue_1"),
+    "adaptive sharpness": lambda s, b: s.measured(b, "adaptive_sharpness"),
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from lbgap.papers.keskar.recipes import BATCHES, FACTS, Recipes
-from lbgap.papers.paper import Case, Cell, Quantity, Table, combined
+from lbgap.papers.paper import Case, Cell, Quantity, Table, combined, constant
 from lbgap.papers.recipe import Recipe
 from lbgap.stats import Ratio
 
@@ -61,5 +61,9 @@ def rules(recipes: Recipes) -> Iterator[tuple[str, Case]]:
         of = published(n)
         fields = {"central": n == "F1", "scope": "reading", "published": of["LB"] / of["SB"]}
         ratio = calibrated(n, recipes[n])
-        one = Quantity(ratio.jobs, lambda *_: 1.0, reads_diverged=True)
-        yield "Q5", recipes[n].case(f"{n}: sharpness at the scale calibrated on SB, LB / SB", Ratio(10), ratio, one, **fields)
+        yield (
+            "Q5",
+            recipes[n].case(
+                f"{n}: sharpness at the scale calibrated on SB, LB / SB", Ratio(10), ratio, constant(ratio, 1.0), **fields
+            ),
+        )

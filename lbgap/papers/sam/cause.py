@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lbgap.papers.paper import Case, Cell, Quantity, Table, combined, difference
+from lbgap.papers.paper import Case, Cell, Quantity, Table, combined, constant, difference
 from lbgap.papers.recipe import Recipe
 from lbgap.papers.sam import compute, grid
 from lbgap.papers.sam.recipes import M, Recipes, with_sam
@@ -89,9 +89,9 @@ def measures(s: Recipe, batch: str) -> dict[str, Quantity]:
     parts = {"parts": grid.EXAMPLES // M} if s.own_subset else {}
     return {
         "eps1e-3": grid.sharp(s, batch),
-        f"m-sharpness, m = {M}": grid.measured(s, batch, "m_sharpness", rho=0.05, m=M, **parts, **read),
-        f"m-sharpness, m = {s.large}": grid.measured(s, batch, "m_sharpness", rho=0.05, m=s.large, **read),
-        "largest eigenvalue": grid.measured(s, batch, "eigenvalues", "eigenvalue_1", tolerance=0.01, **half, **read),
+        f"m-sharpness, m = {M}": s.measured(batch, "m_sharpness", rho=0.05, m=M, **parts, **read),
+        f"m-sharpness, m = {s.large}": s.measured(batch, "m_sharpness", rho=0.05, m=s.large, **read),
+        "largest eigenvalue": s.measured(batch, "eigenvalues", "eigenvalue_1", tolerance=0.01, **half, **read),
     }
 
 
@@ -123,5 +123,4 @@ def sharpness_rules(recipes: Recipes) -> Iterator[tuple[str, Case]]:
         columns = [[found[row][name] for row in found] for name in ("eps1e-3", f"m-sharpness, m = {s.large}")]
         alike = _ranked(*columns)
         label = f"{n}: rank correlation of Keskar's sharpness with m-sharpness, {len(found)} solutions"
-        none = Quantity(alike.jobs, lambda *_: 0.0)
-        yield "Q5", s.case(label, Difference("above"), alike, none, central=True, unit="rank correlation")
+        yield "Q5", s.case(label, Difference("above"), alike, constant(alike), central=True, unit="rank correlation")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lbgap.papers.paper import Case, Claim, Quantity, claims, combined, difference
+from lbgap.papers.paper import Case, Claim, Quantity, claims, combined, constant, difference
 from lbgap.papers.smith import curves, noise, peaks
 from lbgap.papers.smith.curves import Networks, Sweep, Sweeps
 from lbgap.papers.smith.setups import FACTS, Setup
@@ -58,10 +58,6 @@ def _of(n: str, sweeps: Sweeps) -> Iterator[tuple[str, Case]]:
         yield from _on_budgets(n, s, sweeps.budgets)
 
 
-def _constant(like: Quantity, value: float) -> Quantity:
-    return Quantity(like.jobs, lambda *_: value, reads_diverged=True)
-
-
 def _tested(sweep: Sweep, batch: int, s: Setup) -> Quantity:
     return sweep[batch].metric("test", s.chooses)
 
@@ -70,7 +66,7 @@ def _rate_grows(n: str, s: Setup, sweep: Sweep, batches: tuple[int, ...], by: fl
     """The best rate's slope over some batches is that of a law: 1 in proportion, 0 flat."""
     slope = curves.fitted_slope(sweep, s.chooses, batches)
     label = f"{n}: slope of the best rate over {what}"
-    return s.case(label, Equivalence(HALF), slope, _constant(slope, by), scope="reading", unit="slope")
+    return s.case(label, Equivalence(HALF), slope, constant(slope, by), scope="reading", unit="slope")
 
 
 def _on_small_batches(n: str, s: Setup, sweeps: dict[str, Sweep]) -> Iterator[tuple[str, Case]]:
@@ -78,7 +74,7 @@ def _on_small_batches(n: str, s: Setup, sweeps: dict[str, Sweep]) -> Iterator[tu
     apart = [difference(_tested(sweeps["momentum"], b, s), _tested(sweeps["SGD"], b, s)) for b in s.small]
     mean = combined(lambda *row: float(np.mean(row)), *apart)
     label = f"{n}: momentum - SGD, mean over batches of {first} to {last}"
-    yield "S1", s.case(label, alike, mean, _constant(mean, 0.0), central=True)
+    yield "S1", s.case(label, alike, mean, constant(mean, 0.0), central=True)
     for optimizer, sweep in sweeps.items():
         a, b = (_tested(sweep, batch, s) for batch in (last, first))
         yield "S1", s.case(f"{n}, {optimizer}: batch {last} - batch {first}", alike, a, b)
@@ -133,8 +129,8 @@ def _on_equal_steps(n: str, s: Setup, sweep: Sweep) -> Iterator[tuple[str, Case]
         found = peaks.slope(np.log2(s.step_batches), [table[f"{n}, batch {b}"][1] for b in s.step_batches])
         effect = {"published": found - 1}
     label, fields = f"{n}: slope of the best rate, less that of proportion", {"unit": "slope", "scope": "reading", **words}
-    yield "S7", s.case(label, Difference("below"), slope, _constant(slope, 1.0), central=True, **fields, **effect)
-    yield "S7", s.case(f"{n}: slope of the best rate", Difference("above"), slope, _constant(slope, 0.0), **fields)
+    yield "S7", s.case(label, Difference("below"), slope, constant(slope, 1.0), central=True, **fields, **effect)
+    yield "S7", s.case(f"{n}: slope of the best rate", Difference("above"), slope, constant(slope, 0.0), **fields)
 
 
 def _on_budgets(n: str, s: Setup, sweep: Sweep) -> Iterator[tuple[str, Case]]:
@@ -151,7 +147,7 @@ def _on_budgets(n: str, s: Setup, sweep: Sweep) -> Iterator[tuple[str, Case]]:
     label = f"{n}: slope of the best rate on the budget, training loss - test"
     effect = shown(falls["train"] - falls["test"])
     yield "S9", s.case(label, Difference("below"), train, test, central=True, **fields, **effect)
-    none = _constant(train, 0.0)
+    none = constant(train, 0.0)
     label = f"{n}: slope of the best rate for the training loss"
     yield "S9", s.case(label, Difference("below"), train, none, **fields, **shown(falls["train"]))
     label = f"{n}: slope of the best rate for the test set"
@@ -174,4 +170,4 @@ def _asked(n: str, sweeps: Sweeps) -> Iterator[tuple[str, Case]]:
     if s.chooses != "test" and is_accuracy(s):
         gain = flattery(sweeps.epochs["momentum"])
         label = f"{n}: rate chosen on the test set - on held-out examples, mean over batches"
-        yield "Q2", s.case(label, Difference("above"), gain, _constant(gain, 0.0), central=True)
+        yield "Q2", s.case(label, Difference("above"), gain, constant(gain, 0.0), central=True)

@@ -125,6 +125,11 @@ class Sweeps:
 Networks = dict[str, Sweeps]
 
 
+def power(exponent: Quantity) -> Quantity:
+    """2 to what is a logarithm: a rate, or a batch size."""
+    return combined(lambda x: 2.0**x, exponent)
+
+
 def along(sweep: Sweep, of: Callable[..., float], *values: Quantity) -> Quantity:
     """A number of each seed made of a row of values, one for each place of a sweep, and the places' logarithms."""
     places = np.log2(list(sweep))

@@ -12,6 +12,8 @@ from lbgap.papers.smith.curves import Curve, Networks
 from lbgap.papers.smith.setups import Setup
 from lbgap.sources import metric_of
 
+RATE = "ε / (1 - m)"  # the effective rate, for an axis
+
 
 def _against_batch(
     name: str, title: str, y: Callable[[Setup], str], networks: Networks, of: Callable[[Curve], Quantity], log_y: bool = False
@@ -24,6 +26,18 @@ def _against_batch(
     return Figure(name, title, tuple(panels), tuple(series), mark="interval")
 
 
+def _test_metric(c: Curve) -> Quantity:
+    return c.metric("test", c.setup.chooses)
+
+
+def _training_loss(c: Curve) -> Quantity:
+    return c.at_best(curves.loss("train"), c.setup.chooses)
+
+
+def _best_rate(c: Curve) -> Quantity:
+    return curves.power(c.best_rate(c.setup.chooses))
+
+
 def metric_words(s: Setup) -> str:
     """The test metric, for an axis."""
     metric = metric_of(s.data.name)
@@ -33,25 +47,18 @@ def metric_words(s: Setup) -> str:
 def accuracies(networks: Networks) -> Figure:
     """The test metric at the best rate."""
     title = "Equal epochs: the test metric at the best rate"
-    return _against_batch("at_equal_epochs", title, metric_words, networks, lambda c: c.metric("test", c.setup.chooses))
+    return _against_batch("at_equal_epochs", title, metric_words, networks, _test_metric)
 
 
 def best_rates(networks: Networks) -> Figure:
     """The best effective rate."""
-
-    def rate(c: Curve) -> Quantity:
-        return combined(lambda x: 2.0**x, c.best_rate(c.setup.chooses))
-
-    return _against_batch("best_rates", "Equal epochs: the best effective rate", lambda _: "ε / (1 - m)", networks, rate, True)
+    return _against_batch("best_rates", "Equal epochs: the best effective rate", lambda _: RATE, networks, _best_rate, True)
 
 
 def losses(networks: Networks) -> Figure:
     """The training loss at the best rate."""
-
-    def loss(c: Curve) -> Quantity:
-        return c.at_best(curves.loss("train"), c.setup.chooses)
-
-    return _against_batch("losses", "Equal epochs: the training loss", lambda _: "training loss", networks, loss, True)
+    title = "Equal epochs: the training loss"
+    return _against_batch("losses", title, lambda _: "training loss", networks, _training_loss, True)
 
 
 def heat(networks: Networks) -> Figure:
@@ -82,14 +89,13 @@ def steps(networks: Networks) -> Figure:
         if not s.steps:
             continue
         shown = {
-            metric_words(s): (lambda c: c.metric("test", c.setup.chooses), False),
-            "training loss": (lambda c: c.at_best(curves.loss("train"), c.setup.chooses), True),
-            "ε / (1 - m)": (lambda c: combined(lambda x: 2.0**x, c.best_rate(c.setup.chooses)), True),
+            f"test {metric_of(s.data.name).name}": (metric_words(s), _test_metric, False),
+            "training loss": ("training loss", _training_loss, True),
+            "best rate": (RATE, _best_rate, True),
         }
-        for y, (of, log_y) in shown.items():
-            panel = f"{n}, {y.split(',')[0] if 'ε' not in y else 'best rate'}"
-            panels.append(Axis(panel, "batch", y, log_x=True, log_y=log_y))
-            series += [point(panel, "momentum", b, of(curve)) for b, curve in sweeps.steps.items()]
+        for what, (y, of, log_y) in shown.items():
+            panels.append(Axis(f"{n}, {what}", "batch", y, log_x=True, log_y=log_y))
+            series += [point(f"{n}, {what}", "momentum", b, of(curve)) for b, curve in sweeps.steps.items()]
     return Figure("at_equal_steps", "Equal updates", tuple(panels), tuple(series), mark="interval")
 
 
@@ -102,11 +108,11 @@ def budgets(networks: Networks) -> Figure:
             continue
         metric, rate = f"{n}, test {metric_of(s.data.name).name}", f"{n}, best rate"
         panels += [Axis(metric, "epochs", metric_words(s), log_x=True)]
-        panels += [Axis(rate, "epochs", "ε / (1 - m)", log_x=True, log_y=True)]
+        panels += [Axis(rate, "epochs", RATE, log_x=True, log_y=True)]
         for epochs, curve in sweeps.budgets.items():
             series.append(point(metric, "test", epochs, curve.metric("test", s.chooses)))
             for line, by in (("test", "test"), ("train", "loss")):
-                series.append(point(rate, line, epochs, combined(lambda x: 2.0**x, curve.best_rate(by))))
+                series.append(point(rate, line, epochs, curves.power(curve.best_rate(by))))
     return Figure("growing_budgets", "Growing budgets at one batch", tuple(panels), tuple(series), mark="interval")
 
 

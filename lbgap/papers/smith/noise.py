@@ -42,7 +42,7 @@ def _finite(value: float) -> float:
 def bends(sweeps: Sweeps) -> dict[str, Quantity]:
     """The bend of each optimizer, in examples."""
     by = sweeps.setup.chooses
-    return {o: combined(lambda x: 2.0**x, curves.bend(sweep, by)) for o, sweep in sweeps.epochs.items()}
+    return {o: curves.power(curves.bend(sweep, by)) for o, sweep in sweeps.epochs.items()}
 
 
 def table(networks: Networks) -> Table:

@@ -161,11 +161,6 @@ class Setup:
         return f"{self.where}, {self.epochs} epochs"
 
 
-def exponent_of(rate: float) -> float:
-    """The logarithm of a rate, base 2, exact for powers of two."""
-    return math.log2(rate)
-
-
 # ---------------------------------------------------------------- profiles
 
 
@@ -377,7 +372,7 @@ def _own(s: Setup, settings: PaperSettings) -> Setup:
         "momentum": settings.momentum,
         "epochs": settings.epochs,
         "steps": settings.steps,
-        "rates": settings.rates and tuple(map(exponent_of, sorted(settings.rates))),
+        "rates": settings.rates and tuple(map(math.log2, sorted(settings.rates))),
     }
     if settings.batch_sizes:
         sizes = tuple(sorted(set(settings.batch_sizes)))

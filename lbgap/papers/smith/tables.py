@@ -1,6 +1,7 @@
 """Tables: accuracy and best rate at equal epochs, at equal updates beside the published ones, under growing budgets; bends."""
 
-from lbgap.papers.paper import Cell, Published, Quantity, Table, combined, difference
+from lbgap.papers.paper import Cell, Quantity, Table, combined, difference
+from lbgap.papers.recipe import published_cells
 from lbgap.papers.smith import curves, peaks
 from lbgap.papers.smith.curves import Curve, Networks, Sweep
 from lbgap.papers.smith.setups import FACTS, Setup
@@ -62,11 +63,11 @@ def bends(networks: Networks) -> Table:
         for optimizer, sweep in of.epochs.items():
             by = s.chooses
             best = curves.best_rates(sweep, by)
-            columns = {"bend": combined(lambda x: 2.0**x, curves.bend(sweep, by))}
+            columns = {"bend": curves.power(curves.bend(sweep, by))}
             for end, name in enumerate(("from", "to")):
                 ends = curves.bend_interval(sweep, by, end)
                 columns[name] = Quantity(ends.jobs, lambda *r, of=ends: 2.0 ** of.value(*r), True, pooled=True)
-            columns["bend, on the test set"] = combined(lambda x: 2.0**x, curves.bend(sweep, "test"))
+            columns["bend, on the test set"] = curves.power(curves.bend(sweep, "test"))
             columns["level, exponent of 2"] = curves.along(sweep, lambda x, y: float(peaks.fit(x, y).top), *best)
             for name, law in (("sharp", peaks.corner), ("gradual", peaks.saturation)):
                 residual = curves.along(sweep, lambda x, y, law=law: float(peaks.fit(x, y, law).residual), *best)
@@ -78,13 +79,9 @@ def bends(networks: Networks) -> Table:
 
 def steps(networks: Networks) -> Table:
     """The table at equal updates, ours beside the published one; those of networks of ours below."""
-    of, cells = FACTS["tables"]["steps"], []
-    published = {
-        row: {c: Published(*(v if isinstance(v, list) else [v])) for c, v in zip(of["columns"], entries, strict=True)}
-        for row, entries in of["rows"].items()
-    }
+    of, published, cells = FACTS["tables"]["steps"], published_cells(FACTS, "steps"), []
     ours = {f"{n}, batch {b}": curve for n, sweeps in networks.items() for b, curve in sweeps.steps.items()}
-    for row in dict.fromkeys([*published, *ours]):
+    for row in dict.fromkeys([*of["rows"], *ours]):
         columns, words = {}, ""
         if row in ours:
             curve = ours[row]
@@ -92,7 +89,7 @@ def steps(networks: Networks) -> Table:
             columns, words = {"test accuracy": curve.metric("test", s.chooses), **_rate(curve, s.chooses)}, steps_words(s)
             columns["training loss"] = curve.at_best(curves.loss("train"), s.chooses)
         cells += [
-            Cell(row, c, published.get(row, {}).get(c), columns.get(c), words if c in columns else "")
+            Cell(row, c, published.get((row, c)), columns.get(c), words if c in columns else "")
             for c in dict.fromkeys([*of["columns"], *columns])
         ]
     title = "Equal updates: optimal test accuracy and effective rate"

@@ -160,7 +160,7 @@ def _span(n: pd.Series) -> str:
 # ---------------------------------------------------------------- folds: every seed and its records
 
 MANY = 4  # keys that a seed's value shows; of more, their number, folded
-LISTED = 12  # keys in such a fold; a value of a whole grid of rates has dozens, and the CSV all of them
+LISTED = 12  # keys that such a fold has at most; of a value of a whole grid of rates, which has dozens, it names some
 
 
 def fold(found: trace.Trace, above: str = "") -> str:
@@ -225,8 +225,8 @@ def _seed(line: pd.Series) -> str:
     value = trace.in_words(line)
     links = [f"<a href='../results/{key[:2]}/{key}.json' download>{key[:8]}</a>" for key in line["records"]]
     if len(links) > MANY:
-        more = f" and {len(links) - LISTED} more, in the CSV" if len(links) > LISTED else ""
-        return f"{value}<details><summary>{len(links)} records</summary>{' '.join(links[:LISTED])}{more}</details>"
+        shown = links if len(links) <= LISTED else [*links[:MANY], f"and {len(links) - MANY} more, in the CSV"]
+        return f"{value}<details><summary>{len(links)} records</summary>{' '.join(shown)}</details>"
     return f"{value}<br><small>{' '.join(links)}</small>"
 
 

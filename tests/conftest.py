@@ -1,5 +1,6 @@
 """Shared fixtures. ``rng`` is the only source of randomness in the tests."""
 
+import copy
 import math
 import os
 import subprocess
@@ -12,6 +13,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import lbgap
 from lbgap.jobs import Cache
@@ -47,6 +49,17 @@ def store(tmp_path) -> Store:
 def cache(tmp_path) -> Cache:
     """An empty cache of weights."""
     return Cache(tmp_path / "weights")
+
+
+@pytest.fixture
+def rescaled(rng) -> tuple[nn.Module, nn.Module, torch.Tensor, torch.Tensor]:
+    """Two networks of one function, since ReLU lets a layer be multiplied by 10 and the next divided by it; and examples."""
+    one = nn.Sequential(nn.Linear(4, 16, bias=False), nn.ReLU(), nn.Linear(16, 3, bias=False)).double()
+    other = copy.deepcopy(one)
+    with torch.no_grad():
+        other[0].weight.mul_(10)
+        other[2].weight.div_(10)
+    return one, other, torch.tensor(rng.normal(size=(20, 4))), torch.tensor(rng.integers(3, size=20))
 
 
 def digits_run(batch_size: int = 128, seed: int = 0, epochs: int = 3, width: int = 16, **changes) -> Train:

@@ -51,5 +51,5 @@ def study(settings: PaperSettings) -> Study:
         tuple(shown),
         tuple(drawn),
         claims(FACTS["claims"], rules, reasons=REASONS, notes=NOTES),
-        claims(FACTS["questions"], rules) if settings.profile == "cpu" else (),
+        claims(FACTS["questions"], rules),
     )

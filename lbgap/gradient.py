@@ -40,7 +40,7 @@ def fill(
 
     ``workers`` compute the slices in turn, one each, and end with the sum that one process would have made. ``before_slice``
     is called with a slice's number before it is computed: what is random in it must not depend on which process computes it.
-    ``decays`` are the parameters' weight decays, for a ``sam`` whose ``decay_ascends``. Of a DistributedDataParallel the last
+    ``decays`` are the parameters' weight decays where they enter the ``sam``'s ascent. Of a DistributedDataParallel the last
     backward pass alone exchanges gradients.
     """
     for p in parameters:
@@ -117,7 +117,7 @@ def _slice(
                 loss, score = forward(x, y)
             (loss if weight == 1.0 else loss * weight).backward()
         return loss.detach(), score
-    settled = {"rho": sam.rho, "norm": sam.norm, "adaptive": sam.adaptive, "decays": decays if sam.decay_ascends else None}
+    settled = {"rho": sam.rho, "norm": sam.norm, "adaptive": sam.adaptive, "decays": decays}
     at_w, gradients = None, None
     for ascent in range(sam.ascents):
         # passes of one update share their dropout masks: all but the last leave the generators as they found them

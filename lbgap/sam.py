@@ -88,6 +88,6 @@ class SAM:
             loss = loss_of(x, y)
             return (loss if scaler is None else scaler.scale(loss)), loss.new_zeros(())
 
-        decays = [scale * decay for decay in decays_of(self.optimizer, parameters)]
+        decays = [scale * d for d in decays_of(self.optimizer, parameters)] if self.settings.decay_ascends else None
         loss, _ = gradient.fill(self.model, parameters, forward, x, y, self.m, self.settings, decays=decays)
         return loss / scale

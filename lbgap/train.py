@@ -319,6 +319,7 @@ class Training:
         """One update; returns the batch loss before it and its summed score."""
         of, first = self.spec.optimizer, None
         anchor = [p.detach().clone() for p in self.parameters] if of.proximal else None
+        decays = decays_of(self.optimizer, self.parameters) if self.spec.sam and self.spec.sam.decay_ascends else None
         for _ in range(of.inner_steps):
             found = gradient.fill(
                 self.model,
@@ -331,7 +332,7 @@ class Training:
                 self.workers,
                 self._before_slice,
                 self.spec.normalised_by,
-                decays_of(self.optimizer, self.parameters),
+                decays,
             )
             if of.loss_scale != 1.0:
                 torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], of.loss_scale)

@@ -67,11 +67,12 @@ def _cost(gains: tuple[advice.Gain, ...]) -> str:
 
 
 def _from(gains: tuple[advice.Gain, ...]) -> str:
-    places = dict.fromkeys((g.paper, g.table) for g in gains)
+    """A link a paper, to the first of its tables that the gains are from."""
+    tables = {g.paper: g.table for g in reversed(gains)}
     links = []
-    for paper, table in places:
-        facts = papers.get(paper).facts["citation"]
-        name = f"{facts['authors'][0].split()[-1]} et al., {facts['venue'].split()[-1]}"
+    for paper in dict.fromkeys(g.paper for g in gains):
+        facts, table = papers.get(paper).facts["citation"], tables[paper]
+        name = f"{facts['authors'][0].split()[-1]} et al., {facts['year']}"
         links.append(f"<a href='{paper}.html#{trace.anchor(paper, table)}'>{html.escape(name)}</a>")
     return "<br>".join(links)
 

@@ -34,13 +34,13 @@ def is_accuracy(s: Setup) -> bool:
 
 def claims_on(networks: Networks, only: tuple[str, ...] = ()) -> tuple[Claim, ...]:
     """The paper's claims."""
-    rules = itertools.chain(*(_of(n, sweeps) for n, sweeps in networks.items() if sweeps.setup.judged))
+    rules = itertools.chain(*(_of(n, sweeps) for n, sweeps in networks.items()))
     return claims(FACTS["claims"], rules, only, notes=NOTES, reasons={"S10": "no network of another kind is in this profile"})
 
 
 def questions_on(networks: Networks) -> tuple[Claim, ...]:
     """What we ask beyond the paper."""
-    rules = itertools.chain(*(_asked(n, sweeps) for n, sweeps in networks.items() if sweeps.setup.judged))
+    rules = itertools.chain(*(_asked(n, sweeps) for n, sweeps in networks.items()))
     return claims(FACTS["questions"], rules)
 
 

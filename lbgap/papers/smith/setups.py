@@ -49,8 +49,7 @@ class Setup:
     ``steps`` updates of every batch in ``step_batches``; ``budgets``, in epochs, of ``budget_batch``. ``small`` batches are
     those at which both optimizers are thought to be dominated by noise, ``large`` those at which neither is, ``middle`` the
     one that is thought best at equal steps: from the pilot, and fixed before the runs. ``target`` is the accuracy whose time
-    is read. Claims are judged on the networks that are ``judged``; the others are shown. S10 is about the
-    ``further`` ones, and no other claim.
+    is read. S10 is about the ``further`` networks, and no other claim.
     ``grids`` are by sweep: "SGD" and "momentum" at equal epochs, "steps", "budgets".
     """
 
@@ -75,7 +74,6 @@ class Setup:
     points: int = POINTS
     rates: tuple[float, ...] = ()
     target: float = 0.0
-    judged: bool = True
     further: bool = False
     own: bool = False
 
@@ -265,21 +263,19 @@ def _cpu() -> dict[str, Setup]:
         options=WRN,
         ghosts=64,
         points=4,
-        judged=False,
     )
     language = Setup(
         "smith.LSTM",
-        DataSpec(name="wikitext2.valid", n_train=40_000, n_test=10_000, n_validation=10_000),
+        DataSpec(name="wikitext2.valid", n_train=20_000, n_test=5_000, n_validation=5_000),
         batches=powers(4, 64),
         epochs=10,
-        grids={"SGD": Grid(-2, 2), "momentum": Grid(-2, 3)},
+        grids={"SGD": Grid(-0.5, 4, power=0.75, below=1), "momentum": Grid(-1, 5, below=1)},
         small=(4, 8),
         large=(32, 64),
         options={"width": 64, "depth": 1},
         weight_decay=0.0,
-        points=4,
+        points=2,
         further=True,
-        judged=False,
     )
     return {
         "F1": f1,

@@ -31,8 +31,8 @@ class Measurement:
 
     ``function(solution, **arguments)`` gets a :class:`lbgap.measure.recorded.Solution` and returns the results as a
     dictionary; it is itself, or "module:function". ``arguments`` validates what it is given. ``semantics`` is raised by hand
-    when the meaning changes, so that old records no longer match. ``of`` is the number of solutions it takes; ``draws``
-    says that it draws examples from the training set, which the tokens of a text are not.
+    when the meaning changes, so that old records no longer match. ``of`` is the number of solutions it takes; ``on`` says
+    whether it is of a network trained on independent "examples", which the tokens of a text are not, on a "text", or on "any".
     """
 
     function: str | Callable[..., dict]
@@ -40,15 +40,17 @@ class Measurement:
     passes: Callable[[Any], Passes]
     semantics: int = 1
     of: int = 1
-    draws: bool = False
+    on: Literal["any", "examples", "text"] = "any"
 
     def check(self, kind: str, arguments: Mapping[str, Any], of: int, text: bool = False) -> None:
         """Refuse bad arguments, or another number of solutions or kind of data, in one sentence."""
         if of != self.of:
             raise ValueError(f"of has {of} solutions; {kind} accepts {self.of}")
         given = self.arguments(**arguments)
-        if text and self.draws:
+        if text and self.on == "examples":
             raise ValueError(f"kind is '{kind}', which draws examples; of a network trained on a text accepted are others")
+        if not text and self.on == "text":
+            raise ValueError(f"kind is '{kind}'; accepted is a network trained on a text")
         if text and getattr(given, "examples", None):
             raise ValueError(f"examples is {given.examples}; of a network trained on a text accepted is None")
 
@@ -144,6 +146,10 @@ class NoiseScale(Frozen):
     examples: Count | None = None
 
 
+class Unigram(Frozen):
+    """:func:`lbgap.measure.unigram_perplexity` takes none."""
+
+
 def _climb(iterations: int) -> float:
     return 1 + 1.3 * iterations  # the line search takes about a third more evaluations than iterations
 
@@ -162,9 +168,10 @@ MEASUREMENTS = {
     # a product with the Hessian takes two backward passes; Lanczos' method some thirty products
     "eigenvalues": Measurement("lbgap.measure.recorded:eigenvalues_of", Eigenvalues, lambda a: Passes(both=60.0 * a.k)),
     "m_sharpness": Measurement(
-        "lbgap.measure.recorded:m_sharpness_of", MSharpness, lambda a: Passes(both=1, forward=1), draws=True
+        "lbgap.measure.recorded:m_sharpness_of", MSharpness, lambda a: Passes(both=1, forward=1), on="examples"
     ),
-    "noise_scale": Measurement("lbgap.measure.recorded:noise_scale_of", NoiseScale, lambda a: Passes(both=1), draws=True),
+    "noise_scale": Measurement("lbgap.measure.recorded:noise_scale_of", NoiseScale, lambda a: Passes(both=1)),
+    "unigram": Measurement("lbgap.measure.recorded:unigram_of", Unigram, lambda a: Passes(), on="text"),
 }
 
 

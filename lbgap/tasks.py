@@ -4,7 +4,7 @@ The task follows from the data set (:mod:`lbgap.sources`). Training, evaluation 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -66,6 +66,10 @@ class Task:
         """A whole split in order, in parts of at most ``chunk`` examples."""
         return zip(x.split(chunk), y.split(chunk), strict=True)
 
+    def in_examples(self, split: Split) -> tuple["Task", Split]:
+        """The split as examples that do not hang on each other, and the task on these."""
+        return self, split
+
 
 @dataclass(frozen=True)
 class TextTask(Task):
@@ -99,6 +103,24 @@ class TextTask(Task):
         """The text in :data:`EVALUATION_STREAMS` streams, segment by segment, whatever the ``chunk``."""
         streams = _streams(x, min(EVALUATION_STREAMS, len(x) // 2))
         return (_segment(streams, start, self.segment) for start in range(0, streams.shape[1] - 1, self.segment))
+
+    def in_examples(self, split: Split) -> tuple[Task, Split]:
+        """The whole segments of a text, (segments, tokens), each to be read from no state before it."""
+        number = (len(split) - 1) // self.segment
+        x, y = (of[: number * self.segment].view(number, self.segment) for of in (split.x, split.y[1:]))
+        return SegmentTask(**{f.name: getattr(self, f.name) for f in fields(Task)}), Split(x, y)
+
+
+class SegmentTask(Task):
+    """Next-token prediction on segments (segments, tokens) that are read on their own."""
+
+    def count(self, targets: Tensor) -> int:
+        """Number of tokens that a batch predicts."""
+        return targets.numel()
+
+    def predict(self, model: nn.Module, x: Tensor, carry: Any = None) -> tuple[Tensor, Any]:
+        """Outputs (segments, tokens, words), from no state and leaving none."""
+        return model(x)[0], None
 
 
 def _streams(text: Tensor, number: int) -> Tensor:

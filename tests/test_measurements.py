@@ -7,6 +7,7 @@ import torch
 from conftest import digits_run
 
 from lbgap import measure, measurements, models, train
+from lbgap.data import load
 from lbgap.jobs import execute
 from lbgap.measurements import MEASUREMENTS, Measurement, Passes
 from lbgap.spec import DataSpec, Measure, OptimizerSpec, Train
@@ -26,7 +27,7 @@ def solution(cache):
     return model, data.train
 
 
-@pytest.mark.parametrize("kind", [kind for kind, of in MEASUREMENTS.items() if of.of == 1])
+@pytest.mark.parametrize("kind", [kind for kind, of in MEASUREMENTS.items() if of.of == 1 and of.on != "text"])
 def test_a_job_gives_what_its_function_gives(kind, solution, cache):
     model, split = solution
     loss = measure.mean_cross_entropy(split.x, split.y)
@@ -63,26 +64,60 @@ def test_a_fixed_sample_stands_for_the_training_set(solution, cache):
         execute(Measure(kind="sharpness", arguments={"examples": 201}, of=(RUN.at(),)), cache)
 
 
+SPOKEN = Train(
+    data=DataSpec(name="topics", n_train=600, n_test=200),
+    model="smith.LSTM",
+    options={"width": 4, "depth": 1},
+    optimizer=OptimizerSpec(name="sgd", learning_rate=1.0),
+    batch_size=5,
+    updates=3,
+    seed=0,
+)
+
+
 def test_a_language_model_has_its_sharpness(cache):
-    run = Train(
-        data=DataSpec(name="topics", n_train=600, n_test=200),
-        model="smith.LSTM",
-        options={"width": 4, "depth": 1},
-        optimizer=OptimizerSpec(name="sgd", learning_rate=1.0),
-        batch_size=5,
-        updates=3,
-        seed=0,
-    )
-    record = execute(run, cache)
-    sharp = execute(Measure(kind="sharpness", arguments={"iterations": 2}, of=(run.at(),)), cache).results
+    record = execute(SPOKEN, cache)
+    sharp = execute(Measure(kind="sharpness", arguments={"iterations": 2}, of=(SPOKEN.at(),)), cache).results
     assert sharp["loss"] == pytest.approx(record.results["final"]["train"]["running"]["loss"], rel=1e-5)
     assert sharp["loss_max"] > sharp["loss"]
     for kind, arguments, sentence in (
-        ("noise_scale", {}, "^kind is 'noise_scale', which draws examples; "),
+        ("m_sharpness", {}, "^kind is 'm_sharpness', which draws examples; "),
         ("sharpness", {"examples": 10}, "^examples is 10; of a network trained on a text accepted is None$"),
     ):
         with pytest.raises(ValueError, match=sentence):
-            Measure(kind=kind, arguments=arguments, of=(run.at(),))
+            Measure(kind=kind, arguments=arguments, of=(SPOKEN.at(),))
+
+
+def test_the_noise_of_a_language_model_is_that_of_its_segments(cache):
+    """Against the gradient of every segment of 20 words, its mean cross entropy differentiated from no state."""
+    execute(SPOKEN, cache)
+    data = load("topics", 600, 200)
+    model = models.build("smith.LSTM", (), data.n_classes, width=4, depth=1)
+    model.load_state_dict(cache.get(SPOKEN.at()))
+    gradients = []
+    for start in range(0, 580, 20):
+        words = data.train.x[start : start + 21]
+        loss = torch.nn.functional.cross_entropy(model(words[None, :-1])[0][0], words[1:])
+        gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, tuple(model.parameters()))]).double())
+    rows = torch.stack(gradients)
+    trace, mean, n = rows.var(0).sum(), rows.mean(0).square().sum(), len(rows)
+    arguments = {"estimator": "two-batch", "small": 1, "big": n}
+    found = execute(Measure(kind="noise_scale", arguments=arguments, of=(SPOKEN.at(),)), cache).results
+    assert n == 29  # the last word of all has none after it
+    assert found["trace"] == pytest.approx(float(trace), rel=1e-4)
+    assert found["gradient_squared"] == pytest.approx(float(mean - trace / n), rel=1e-3)
+
+
+def test_frequencies_of_words_are_measured_of_texts_alone(cache):
+    """Against the definition, word by word."""
+    execute(SPOKEN, cache)
+    data = load("topics", 600, 200)
+    train, test = data.train.x.tolist(), data.test.x.tolist()
+    surprise = [-math.log((train.count(word) + 1) / (len(train) + data.n_classes)) for word in test]
+    found = execute(Measure(kind="unigram", of=(SPOKEN.at(),)), cache).results["perplexity"]
+    assert found == pytest.approx(math.exp(sum(surprise) / len(test)))
+    with pytest.raises(ValueError, match="^kind is 'unigram'; accepted is a network trained on a text$"):
+        Measure(kind="unigram", of=(RUN.at(0),))
 
 
 class Nothing(Frozen):

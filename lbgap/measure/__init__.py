@@ -9,6 +9,7 @@ from lbgap.measure.parts import m_sharpness
 from lbgap.measure.path import path
 from lbgap.measure.sharpness import Sharpness, sharpness
 from lbgap.measure.subspace import RandomSubspace
+from lbgap.measure.unigram import unigram_perplexity
 
 __all__ = [
     "RandomSubspace",
@@ -22,4 +23,5 @@ __all__ = [
     "noise_scale",
     "path",
     "sharpness",
+    "unigram_perplexity",
 ]

@@ -15,6 +15,7 @@ from lbgap.measure.objective import Loss, mean_loss
 from lbgap.measure.parts import m_sharpness
 from lbgap.measure.path import path
 from lbgap.measure.sharpness import sharpness
+from lbgap.measure.unigram import unigram_perplexity
 from lbgap.tasks import Task
 
 
@@ -76,9 +77,15 @@ def m_sharpness_of(solution: Solution, **arguments) -> dict:
 
 
 def noise_scale_of(solution: Solution, examples: int | None = None, **arguments) -> dict:
-    """:func:`lbgap.measure.noise_scale` of a solution."""
-    split, loss = solution.sample(examples), partial(mean_loss, solution.task)
-    return noise_scale(solution.model, split.x, split.y, loss=loss, data=split.x, **arguments)
+    """:func:`lbgap.measure.noise_scale` of a solution; an example of a text is a segment, read from no state before it."""
+    task, split = solution.task.in_examples(solution.sample(examples))
+    return noise_scale(solution.model, split.x, split.y, loss=partial(mean_loss, task), data=split.x, **arguments)
+
+
+def unigram_of(solution: Solution) -> dict:
+    """:func:`lbgap.measure.unigram_perplexity` of the texts of a network, whose weights are not read."""
+    data = solution.data
+    return {"perplexity": unigram_perplexity(data.train.y, data.test.y, data.n_classes)}
 
 
 def directions_of(solution: Solution, **arguments) -> dict:

@@ -10,7 +10,7 @@ import scipy
 
 from lbgap import papers, schedule
 from lbgap.papers.paper import Study
-from lbgap.papers.smith import curves, figures, noise, peaks
+from lbgap.papers.smith import curves, figures, language, noise, peaks
 from lbgap.papers.smith.curves import Curve, Sweeps
 from lbgap.papers.smith.setups import FACTS, Grid, Setup, powers, setups_of
 from lbgap.records import Store
@@ -261,17 +261,28 @@ def test_the_noise_of_a_run_of_the_sweep_is_measured_along_it():
     sweeps = Sweeps(F1)
     assert set(noise.followed(sweeps)) < set(runs(sweeps.epochs["momentum"][F1.small[-1]]))
     assert [run.seed for run in noise.followed(sweeps)] == list(F1.all_seeds)
-    for estimator, part in itertools.product(noise.ESTIMATORS, noise.PARTS):
+    for estimator, part in itertools.product(noise.estimators(F1), noise.PARTS):
         jobs = [job for (job,) in noise.scale(sweeps, part, estimator).jobs]
         assert all(isinstance(job, Measure) and job.arguments["estimator"] == estimator for job in jobs)
         assert {job.of[0].epoch for job in jobs} == {round(noise.PARTS[part] * F1.epochs)}
-    assert not noise.measured(setups("cpu")["LSTM 64"])
+    assert not noise.measured(setups("paper")["ResNet-50"])
 
 
-def test_questions_are_asked_of_every_network_that_is_judged():
+def test_questions_are_asked_of_every_network():
     asked = {q.id: {c.network for c in q.cases} for q in study("cpu").questions}
-    assert asked["Q1"] == {"F1", "F1 with batch norm", "auto-encoder 30"}
-    assert asked["Q2"] == {"F1", "F1 with batch norm"}
+    assert asked["Q1"] == set(setups("cpu"))
+    assert asked["Q2"] == {n for n, s in setups("cpu").items() if not s.further}
+
+
+def test_the_published_language_model_has_its_own_schedule():
+    """Zaremba et al. 2014, section 4.1: a rate of 1 for 4 epochs, halved after each of the others, 13 in all; clipped to 5."""
+    run = language.zaremba(language.TEXTS["paper"], 0)
+    assert (run.data.name, run.batch_size, run.epochs, dict(run.options)) == ("ptb", 20, 13, {})
+    segment = 20  # words that they sum the loss over, where ours is the mean
+    for epoch in range(13):
+        rate = schedule.of(run, epoch * run.updates_per_epoch)[0]
+        assert rate / segment == pytest.approx(0.5 ** max(0, epoch - 3))
+    assert run.optimizer.clip_norm * segment == 5
 
 
 # ---------------------------------------------------------------- committed records

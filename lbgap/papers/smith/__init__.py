@@ -12,7 +12,7 @@ Readings chosen, and fixed before any record was made:
 """
 
 from lbgap.papers.paper import Study
-from lbgap.papers.smith import figures, noise, tables
+from lbgap.papers.smith import figures, language, noise, tables
 from lbgap.papers.smith.claims import claims_on, questions_on
 from lbgap.papers.smith.curves import Sweeps
 from lbgap.papers.smith.setups import PaperSettings, setups_of
@@ -37,6 +37,8 @@ def study(settings: PaperSettings) -> Study:
     if any(s.chooses != "test" for s in setups):
         shown.append(tables.choices(networks))
     drawn += figures.equal(networks)
+    if (perplexities := language.perplexities(networks, settings.profile)) is not None:
+        shown.append(perplexities)
     if settings.profile == "quick":
         of = setups[0]
         run = of.train(of.small[-1], -1.0, of.momentum, of.per_epoch(of.small[-1]), 0)

@@ -11,15 +11,21 @@ from lbgap.sources import lookup
 from lbgap.spec import Measure, Train
 from lbgap.stats import Equivalence
 
-ESTIMATORS = {"two-batch": {"small": 32, "big": 512}, "per-example": {}}
+BATCHES = {"small": 32, "big": 512}  # of the two-batch estimator
 PARTS = {"start": 0.0, "an eighth": 0.125, "a quarter": 0.25, "half": 0.5, "end": 1.0}
 MIDDLE = "half"  # the end of the held rate
 OCTAVE = 1.0  # a factor of two
 
 
 def measured(s: Setup) -> bool:
-    """Whether there are single examples in memory to take gradients of, which a text has not, nor pictures on disk."""
-    return not s.data.is_text and not lookup(s.data.name).on_disk
+    """Whether there are examples in memory to take gradients of, and not pictures on disk; of a text they are segments."""
+    return not lookup(s.data.name).on_disk
+
+
+def estimators(s: Setup) -> dict[str, dict]:
+    """Arguments of both estimators; an LSTM has its single examples one after another, since vmap is slower there."""
+    one = {"estimator": "two-batch", **BATCHES, "small": 1} if s.data.is_text else {"estimator": "per-example"}
+    return {"two-batch": {"estimator": "two-batch", **BATCHES}, "per-example": one}
 
 
 def followed(sweeps: Sweeps) -> tuple[Train, ...]:
@@ -30,7 +36,7 @@ def followed(sweeps: Sweeps) -> tuple[Train, ...]:
 
 def scale(sweeps: Sweeps, part: str, estimator: str) -> Quantity:
     """The noise scale, in examples, after a part of the epochs; undefined where the gradient is lost in its noise."""
-    arguments, epoch = {"estimator": estimator, **ESTIMATORS[estimator]}, round(PARTS[part] * sweeps.setup.epochs)
+    arguments, epoch = estimators(sweeps.setup)[estimator], round(PARTS[part] * sweeps.setup.epochs)
     jobs = (Measure(kind="noise_scale", arguments=arguments, of=(run.at(epoch),)) for run in followed(sweeps))
     return Quantity(tuple((job,) for job in jobs), lambda r: _finite(dig("noise_scale")(r)))
 
@@ -50,7 +56,7 @@ def table(networks: Networks) -> Table:
     cells = []
     for n, sweeps in networks.items():
         s, found = sweeps.setup, bends(sweeps)
-        for estimator in ESTIMATORS:
+        for estimator in estimators(s):
             columns = {part: scale(sweeps, part, estimator) for part in PARTS} if measured(s) else {}
             columns |= {f"bend, {optimizer}": q for optimizer, q in found.items()}
             if measured(s):
@@ -69,7 +75,7 @@ def figure(networks: Networks) -> Figure:
         if not measured(sweeps.setup):
             continue
         panels.append(Axis(n, "part of the epochs", "examples", log_y=True, ticks=tuple(PARTS)))
-        for estimator in ESTIMATORS:
+        for estimator in estimators(sweeps.setup):
             series += [_at(n, f"noise scale, {estimator}", i, scale(sweeps, p, estimator)) for i, p in enumerate(PARTS)]
         for optimizer, quantity in bends(sweeps).items():
             series += [_at(n, f"bend, {optimizer}", i, quantity) for i in range(len(PARTS))]

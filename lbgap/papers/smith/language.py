@@ -1,0 +1,69 @@
+"""Is the language model a sane one? Its perplexity beside what frequencies of words give, and what others report.
+
+Zaremba et al. 2014 train two layers of 200 units on batches of 20 streams, at a rate of 1 for four epochs, halved after each of
+nine more, with gradients clipped to a norm of 5. Their loss is summed over the 20 words of a segment; of its mean, which is
+ours, the rate is 20 and the bound 0.25.
+"""
+
+from lbgap.papers.paper import Cell, Quantity, Table, dig
+from lbgap.papers.recipe import published_cells
+from lbgap.papers.smith.curves import Networks
+from lbgap.papers.smith.setups import FACTS, Setup
+from lbgap.spec import DataSpec, Measure, OptimizerSpec, Phase, Train
+
+SMALL = "LSTM 2 x 200"  # the row of the published table
+STREAMS, HELD, EPOCHS = 20, 4, 13
+SEEDS = 3
+TEXTS = {"cpu": DataSpec(name="wikitext2.valid", n_test=20_000), "paper": DataSpec(name="ptb")}  # by profile
+
+
+def small(data: DataSpec) -> Setup:
+    """The network of Zaremba et al., without a sweep."""
+    return Setup("smith.LSTM", data, (STREAMS,), EPOCHS, grids={}, small=(STREAMS,), large=(STREAMS,))
+
+
+def zaremba(data: DataSpec, seed: int) -> Train:
+    """One run of it on their schedule, in bfloat16."""
+    of = small(data)
+    per_epoch = of.per_epoch(STREAMS)
+    return Train(
+        data=data,
+        model=of.model,
+        optimizer=OptimizerSpec(name="sgd", learning_rate=20.0, clip_norm=0.25),
+        batch_size=STREAMS,
+        updates=EPOCHS * per_epoch,
+        seed=seed,
+        precision="bfloat16",
+        evaluate_every=EPOCHS,
+        curve_reading="running",
+        phases=tuple(Phase(update=e * per_epoch, learning_rate=20.0 / 2 ** (e - HELD + 1)) for e in range(HELD, EPOCHS)),
+    )
+
+
+def perplexities(networks: Networks, profile: str) -> Table | None:
+    """Test perplexity of a profile's language models at their best rates, and of Zaremba et al.'s; None without any."""
+    texts = {n: of for n, of in networks.items() if of.setup.data.is_text}
+    if not texts:
+        return None
+    rows: dict[str, tuple[dict[str, Quantity], str]] = {}
+    for n, of in texts.items():
+        s, sweep = of.setup, of.epochs["momentum"]
+        found = {b: curve.metric("test", s.chooses) for b, curve in sweep.items()}
+        for b in (s.batches[0], s.batches[-1]):
+            run = next(iter(sweep[b].runs.values()))[0]
+            rows[f"{n}, batch {b}"] = {"test": found[b], "frequencies alone": frequencies(run)}, s.words
+    runs = tuple(zaremba(TEXTS[profile], seed) for seed in range(SEEDS))
+    test = Quantity(tuple((run,) for run in runs), dig("final.test.running.perplexity"))
+    rows[SMALL] = {"test": test, "frequencies alone": frequencies(runs[0])}, small(TEXTS[profile]).words
+    published = published_cells(FACTS, "perplexity")
+    cells = [
+        Cell(row, column, published.get((row, column)), quantity, words)
+        for row, (columns, words) in rows.items()
+        for column, quantity in columns.items()
+    ]
+    return Table("perplexity", FACTS["tables"]["perplexity"]["title"], "perplexity", tuple(cells), digits=1)
+
+
+def frequencies(run: Train) -> Quantity:
+    """Perplexity of a run's test text under the frequencies of the words it is trained on, the same for every seed."""
+    return Quantity(((Measure(kind="unigram", of=(run.at(),)),),), dig("perplexity"), pooled=True)

@@ -186,7 +186,7 @@ class Chapter:
         log = paths.cache() / "logs" / f"{self.paper.name}-{self.profile}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as stream:
-            outcome = sweep.run(self.study.jobs(), store, Cache(), self.minutes, self.workers, progress=stream)
+            outcome = sweep.complete(self.study.jobs(), store, Cache(), self.minutes, self.workers, progress=stream)
         self._verdicts = None  # the run may have added to the committed records
         shown = os.path.relpath(log, paths.ROOT) if log.is_relative_to(paths.ROOT) else log.name
         what = "yours" if self.own else self.profile

@@ -201,7 +201,7 @@ def _run(given: argparse.Namespace, crew: int) -> None:
             _print_plan(study, [t.job for t in sweep.plan(jobs, store, sweep.Cache())], len(jobs), given.workers)
             return
         workers = 0 if crew > 1 else given.workers
-        outcome = sweep.run(jobs, store, minutes=given.minutes, workers=workers, scheduler=given.scheduler)
+        outcome = sweep.complete(jobs, store, minutes=given.minutes, workers=workers, scheduler=given.scheduler)
         _say(f"{outcome.done} done, {outcome.left} left, {len(outcome.failed)} failed; records in {store.folder}")
     if outcome.failed:
         sys.exit(1)

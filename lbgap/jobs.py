@@ -191,7 +191,7 @@ def execute(
     else:
         data = train.load_data(job.run, device)
         states = [cache.get(w) for w in job.of]
-        results = measurements.lookup(job.kind).run(_solution(job, data, states, device), job.arguments)
+        results = measurements.lookup(job.kind).measure(_solution(job, data, states, device), job.arguments)
         checksum, seconds = data.checksum, time.perf_counter() - clock
     return Record(job, tidy(results), _provenance(device, begun, seconds, checksum) | pieces)
 
@@ -215,7 +215,7 @@ def execute_together(
     keep = keep or [()] * n
     kept = frozenset(run.at(e) for run, epochs in zip(group.runs, keep, strict=True) for e in epochs)
     checkpoint = Checkpoint(group, cache, kept, deadline=deadline)
-    found = replicas.run(group.runs, device, keep, lambda run, e, state: cache.put(run.at(e), state), checkpoint)
+    found = replicas.fit(group.runs, device, keep, lambda run, e, state: cache.put(run.at(e), state), checkpoint)
     more = {"replicas": n} | ({"resumed": checkpoint.resumed} if checkpoint.resumed else {})
     seconds = checkpoint.seconds() / n
     return [
@@ -250,7 +250,7 @@ def _train(job: Train, cache: Cache, device: str, keep: Collection[int], checkpo
     def put(epoch: int, state: train.State) -> None:
         cache.put(job.at(epoch), state)
 
-    return train.run(job, device, start, keep, put, losses_only=losses_only, pause=checkpoint)
+    return train.fit(job, device, start, keep, put, losses_only=losses_only, pause=checkpoint)
 
 
 def follow(crew: Workers) -> None:

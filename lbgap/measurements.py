@@ -58,7 +58,7 @@ class Measurement:
         """What the measurement costs with these arguments."""
         return self.passes(self.arguments(**arguments))
 
-    def run(self, solution: Any, arguments: Mapping[str, Any]) -> dict:
+    def measure(self, solution: Any, arguments: Mapping[str, Any]) -> dict:
         """Measure."""
         function = self.function
         if isinstance(function, str):

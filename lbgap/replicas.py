@@ -253,14 +253,14 @@ def _column(values: Sequence[float], like: Tensor) -> Tensor:
 # ---------------------------------------------------------------- the runs
 
 
-def run(
+def fit(
     specs: Sequence[Train],
     device: str = "cpu",
     keep: Sequence[Collection[int]] | None = None,
     on_weights: Callable[[Train, int, train.State], None] | None = None,
     pause: Pause | None = None,
 ) -> list[dict]:
-    """Train runs of one :func:`kind` together; returns of each what :func:`lbgap.train.run` returns of it.
+    """Train runs of one :func:`kind` together; returns of each what :func:`lbgap.train.fit` returns of it.
 
     Args:
         keep: for each run the epochs whose weights (and the final ones) go to ``on_weights(spec, epoch, state)``.
@@ -285,7 +285,7 @@ def run(
             networks.append(train.initial_model(spec, data))
             generators.append(torch.Generator())
             generators[-1].set_state(torch.get_rng_state())  # where the single run's dropout would go on
-    return Replicas(specs, networks, data, generators, device).run(keep or [()] * len(specs), on_weights, pause)
+    return Replicas(specs, networks, data, generators, device).fit(keep or [()] * len(specs), on_weights, pause)
 
 
 class Replicas:
@@ -323,7 +323,7 @@ class Replicas:
 
     # ------------------------------------------------------------ the loop
 
-    def run(
+    def fit(
         self, keep: Sequence[Collection[int]], on_weights: Callable[[Train, int, train.State], None] | None, pause: Pause | None
     ) -> list[dict]:
         """From where the runs stand to their end."""

@@ -95,7 +95,7 @@ def plan(jobs: Iterable[Job], store: Store, cache: Cache) -> list[Task]:
     ]
 
 
-def run(
+def complete(
     jobs: Iterable[Job],
     store: Store | None = None,
     cache: Cache | None = None,

@@ -48,7 +48,7 @@ def curve_names(spec: Train) -> tuple[str, ...]:
     return names + ((f"validation_{metric}",) if spec.data.n_validation else ())
 
 
-def run(
+def fit(
     spec: Train,
     device: str = "cpu",
     start: State | None = None,
@@ -91,11 +91,11 @@ def run(
             model.load_state_dict(start)
         training = Training(spec, model, data, device, losses_only or stop_after is not None)
         if (crew := training.workers) is None:
-            return training.run(set(keep), on_weights, stop_after, pause)
+            return training.fit(set(keep), on_weights, stop_after, pause)
         if crew.first:
             crew.told({"spec": spec, "start": start, "stop_after": stop_after})
         try:
-            return training.run(set(keep), on_weights, stop_after, Shared(pause, crew))
+            return training.fit(set(keep), on_weights, stop_after, Shared(pause, crew))
         except (Stopped, WorkersLost):
             raise
         except Exception as error:  # the others have no part in it, and would wait for ever
@@ -106,7 +106,7 @@ def follow(crew: Workers, device: str = "cpu") -> None:
     """Take part in every run that the first worker begins, until it lets this one go. Nothing is evaluated or written here."""
     while call := crew.told():
         with suppress(Stopped):
-            run(**call, device=device, losses_only=True)
+            fit(**call, device=device, losses_only=True)
 
 
 def divided(spec: Train) -> Workers | None:
@@ -238,7 +238,7 @@ class Training:
 
     # ------------------------------------------------------------ the loop
 
-    def run(
+    def fit(
         self, keep: set[int], on_weights: Callable[[int, State], None] | None, stop_after: int | None, pause: Pause | None
     ) -> dict:
         """From where the run stands to its end, or to ``stop_after`` updates."""

@@ -114,7 +114,7 @@ def _check(record: Record, store: Store, again: Store, cache: Cache, reference: 
     for root in _roots(job):
         of = store.get(root).results["loss_at"]
         first = list(of) if home else ["1"]
-        repeated = train.run(root, device, stop_after=int(first[-1]))["loss_at"]
+        repeated = train.fit(root, device, stop_after=int(first[-1]))["loss_at"]
         accepted = SAME if home else FIRST[root.precision]
         difference, agrees = _compare({k: of[k] for k in first}, repeated, lambda _, accepted=accepted: accepted)
         worst = max(worst, difference)
@@ -122,7 +122,7 @@ def _check(record: Record, store: Store, again: Store, cache: Cache, reference: 
             return Check(record.key, job.kind, "differs", _updates(first), difference)
     if not reference and not (home and (full or _seconds(job) <= CHEAP)):
         return Check(record.key, job.kind, "agrees", _updates(first), worst)
-    outcome = sweep.run([job], again, cache, workers=0, device=device, progress=io.StringIO())
+    outcome = sweep.complete([job], again, cache, workers=0, device=device, progress=io.StringIO())
     if outcome.failed:
         raise RuntimeError(next(iter(outcome.failed.values())))
     repeated = again.get(job).results

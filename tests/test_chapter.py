@@ -54,8 +54,8 @@ def untrained(monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("a page of committed records trains nothing")
 
-    for module in (sweep, train):
-        monkeypatch.setattr(module, "run", never)
+    monkeypatch.setattr(sweep, "complete", never)
+    monkeypatch.setattr(train, "fit", never)
 
 
 # ---------------------------------------------------------------- parameters
@@ -333,14 +333,14 @@ def test_an_edited_record_is_never_shown(page, results, shown):
 @pytest.fixture
 def here(monkeypatch) -> list[int]:
     """Sweeps run in this process; the number of jobs of each is noted."""
-    real, noted = sweep.run, []
+    real, noted = sweep.complete, []
 
     def run_here(jobs, store, cache, minutes=None, workers=1, **rest):
         outcome = real(jobs, store, cache, minutes, 0, **rest)
         noted.append(outcome.done)
         return outcome
 
-    monkeypatch.setattr(sweep, "run", run_here)
+    monkeypatch.setattr(sweep, "complete", run_here)
     return noted
 
 

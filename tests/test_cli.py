@@ -151,8 +151,8 @@ def test_damaged_records_are_all_named_and_the_rest_is_checked(lbgap, results, c
 
 
 def test_status_and_verdicts_do_without_damaged_records_and_say_so(lbgap, results, monkeypatch, tmp_path):
-    real = sweep.run
-    monkeypatch.setattr(sweep, "run", lambda jobs, store, minutes, workers, scheduler: real(jobs, store, workers=0))
+    real = sweep.complete
+    monkeypatch.setattr(sweep, "complete", lambda jobs, store, minutes, workers, scheduler: real(jobs, store, workers=0))
     command = ("run", "keskar", "--profile", "quick", "--only", "K9", "--seeds", "1", "--results", results.folder)
     assert lbgap(*command)[0] == 0
     small, large = sorted(results, key=lambda record: record.job.batch_size)
@@ -244,7 +244,7 @@ def test_help_is_there_at_once():
 
 
 def test_a_dry_run_lists_jobs_count_operations_and_time_and_runs_nothing(lbgap, results, monkeypatch, tmp_path):
-    monkeypatch.setattr(sweep, "run", None)
+    monkeypatch.setattr(sweep, "complete", None)
     code, out, errors = lbgap("run", "keskar", "--profile", "quick", "--dry-run", "--workers", "2")
     assert (code, errors) == (0, "")
     jobs = papers.get("keskar").study(papers.settings("keskar", profile="quick")).jobs()
@@ -285,8 +285,8 @@ def test_several_names_may_follow_one_option(lbgap, results):
 
 
 def test_a_run_records_and_a_second_finds_nothing_to_do(lbgap, results, monkeypatch):
-    real = sweep.run
-    monkeypatch.setattr(sweep, "run", lambda jobs, store, minutes, workers, scheduler: real(jobs, store, workers=0))
+    real = sweep.complete
+    monkeypatch.setattr(sweep, "complete", lambda jobs, store, minutes, workers, scheduler: real(jobs, store, workers=0))
     command = ("run", "keskar", "--profile", "quick", "--only", "K9", "--seeds", "1", "--results", results.folder)
     code, out, _ = lbgap(*command)
     assert code == 0
@@ -297,8 +297,8 @@ def test_a_run_records_and_a_second_finds_nothing_to_do(lbgap, results, monkeypa
 
 
 def test_a_demonstration_stays_out_of_the_committed_records_and_status_counts_it(lbgap, results, monkeypatch, tmp_path):
-    real = sweep.run
-    monkeypatch.setattr(sweep, "run", lambda jobs, store, minutes, workers, scheduler: real(jobs, store, workers=0))
+    real = sweep.complete
+    monkeypatch.setattr(sweep, "complete", lambda jobs, store, minutes, workers, scheduler: real(jobs, store, workers=0))
     assert lbgap("run", "keskar", "--profile", "quick", "--only", "K9", "--seeds", "1")[0] == 0
     assert not results.folder.exists()
     assert len(list(Store(tmp_path / "cache" / "scratch"))) == 2
@@ -308,8 +308,8 @@ def test_a_demonstration_stays_out_of_the_committed_records_and_status_counts_it
 
 
 def test_a_failed_job_makes_the_exit_code_1(lbgap, results, monkeypatch):
-    real = sweep.run
-    monkeypatch.setattr(sweep, "run", lambda jobs, store, minutes, workers, scheduler: real(jobs, store, workers=0))
+    real = sweep.complete
+    monkeypatch.setattr(sweep, "complete", lambda jobs, store, minutes, workers, scheduler: real(jobs, store, workers=0))
     code, out, errors = lbgap("run", "keskar", "--profile", "cpu", "--only", "table2/F1", "--seeds", "1")
     assert code == 1
     assert "0 done, 0 left, 2 failed" in out

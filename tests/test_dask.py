@@ -36,7 +36,7 @@ def contents(store: Store) -> dict[Job, dict]:
 
 def test_a_killed_worker_loses_nothing(cluster, store, cache, tmp_path):
     undisturbed = Store(tmp_path / "other")
-    sweep.run(jobs(), undisturbed, Cache(tmp_path / "elsewhere" / "weights"), workers=0, progress=io.StringIO())
+    sweep.complete(jobs(), undisturbed, Cache(tmp_path / "elsewhere" / "weights"), workers=0, progress=io.StringIO())
     killed = []
 
     def kill(_: Job) -> None:
@@ -45,7 +45,7 @@ def test_a_killed_worker_loses_nothing(cluster, store, cache, tmp_path):
             os.kill(killed[0], signal.SIGKILL)
 
     address = cluster.scheduler_address
-    outcome = sweep.run(jobs(), store, cache, progress=io.StringIO(), scheduler=address, on_record=kill)
+    outcome = sweep.complete(jobs(), store, cache, progress=io.StringIO(), scheduler=address, on_record=kill)
     assert killed
     assert (outcome.left, outcome.failed) == (0, {})
     assert contents(store) == contents(undisturbed)
@@ -54,19 +54,19 @@ def test_a_killed_worker_loses_nothing(cluster, store, cache, tmp_path):
 def test_a_scheduler_that_does_not_answer_is_refused(store, cache, monkeypatch):
     monkeypatch.setattr(executors, "TIMEOUT", 0.5)
     with pytest.raises(ValueError, match="^scheduler is 'tcp://127.0.0.1:1'; accepted is 'local' or the address of one"):
-        sweep.run(jobs(), store, cache, progress=io.StringIO(), scheduler="tcp://127.0.0.1:1")
+        sweep.complete(jobs(), store, cache, progress=io.StringIO(), scheduler="tcp://127.0.0.1:1")
 
 
 def test_workers_of_several_threads_are_refused(store, cache):
     options = {"n_workers": 1, "threads_per_worker": 2, "processes": True, "dashboard_address": ":0"}
     with distributed.LocalCluster(**options) as wide:
         with pytest.raises(ValueError, match="has 2 threads; accepted are workers of one"):
-            sweep.run(jobs(), store, cache, progress=io.StringIO(), scheduler=wide.scheduler_address)
+            sweep.complete(jobs(), store, cache, progress=io.StringIO(), scheduler=wide.scheduler_address)
     assert list(store) == []
 
 
 def test_a_cluster_of_ones_own_is_started_and_ended(store, cache):
     some = jobs()[:1]
-    outcome = sweep.run(some, store, cache, workers=1, progress=io.StringIO(), scheduler="local")
+    outcome = sweep.complete(some, store, cache, workers=1, progress=io.StringIO(), scheduler="local")
     assert (outcome.done, outcome.left) == (1, 0)
     assert set(contents(store)) == set(some)

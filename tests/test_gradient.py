@@ -125,8 +125,8 @@ def test_sam_of_radius_zero_is_plain_training_bit_for_bit(dropout):
     options = {"width": 16, "dropout": dropout}
     spec = digits_run(32, updates=20, optimizer=SGD, data=SMALL, options=options)
     plain, sam = {}, {}
-    one = train.run(spec, on_weights=plain.__setitem__)
-    other = train.run(spec.model_copy(update={"sam": SamSpec(rho=0.0)}), on_weights=sam.__setitem__)
+    one = train.fit(spec, on_weights=plain.__setitem__)
+    other = train.fit(spec.model_copy(update={"sam": SamSpec(rho=0.0)}), on_weights=sam.__setitem__)
     assert one == other
     assert all(torch.equal(v, sam[e][k]) for e in plain for k, v in plain[e].items())
 

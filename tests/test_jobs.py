@@ -122,7 +122,7 @@ def test_a_run_is_repeatable_and_its_record_survives_its_file(cache, store, tmp_
 def test_a_run_records_what_training_returns(cache):
     run = digits_run()
     record = execute(run, cache, "cpu")
-    returned = train.run(run)
+    returned = train.fit(run)
     assert returned.pop("checksum") == record.provenance["data"] == load("digits").checksum
     assert record.results == tidy(returned)
     assert record.job == run

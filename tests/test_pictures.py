@@ -85,7 +85,7 @@ def test_the_checksum_tells_other_files(tree):
 def test_a_network_trains_on_pictures(tree):
     """The same as on a tensor of the same pixels."""
     spec = digits_run(3, data=DataSpec(name="imagenet"), updates=4, epochs=2)
-    lazily = train.run(spec)
+    lazily = train.fit(spec)
     assert lazily["final"]["test"]["running"]["accuracy"] >= 0
     loaded = load("imagenet")
     tensors = data.Data(
@@ -96,7 +96,7 @@ def test_a_network_trains_on_pictures(tree):
     )
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(train, "load", lambda *_, **__: tensors)
-        assert train.run(spec) == lazily
+        assert train.fit(spec) == lazily
 
 
 # ---------------------------------------------------------------- crops of random size and shape
@@ -239,7 +239,7 @@ def test_a_network_learns_from_crops_and_is_validated_at_224(imagenet):
         slice_size=3,
         updates=12,
     )
-    found = train.run(run)
+    found = train.fit(run)
     assert {shape for _, shape, _ in SEEN} == {(3, 224, 224)}
     assert sum(training for training, *_ in SEEN) == 12 * 3
     assert found["curve"]["train_loss"][-1] < 0.5 * found["curve"]["train_loss"][0]
@@ -247,7 +247,7 @@ def test_a_network_learns_from_crops_and_is_validated_at_224(imagenet):
     # [0, 1]: a class has one colour of mean 180/255 or so, two of 60/255
     means = torch.cat([means for *_, means in SEEN]).sort(1).values
     assert (means - torch.tensor([60, 60, 180]) / 255).abs().max() < 0.02
-    assert train.run(run) == found
+    assert train.fit(run) == found
 
 
 def test_without_the_folder_one_sentence_says_how_to_get_it():

@@ -35,7 +35,7 @@ def run_of(**changes) -> Train:
 def trained(spec: Train) -> torch.Tensor:
     """The weights that a run ends with, as one vector."""
     states = {}
-    train.run(spec, on_weights=states.__setitem__)
+    train.fit(spec, on_weights=states.__setitem__)
     return torch.cat([v.reshape(-1) for v in states[spec.epochs].values()])
 
 
@@ -101,7 +101,7 @@ def test_a_run_is_its_loop_written_by_hand_and_none_of_the_others(name, loops):
 
 
 def test_the_recorded_loss_is_that_of_the_data_whatever_is_done_with_it():
-    plain, *others = (train.run(run_of(**changes), stop_after=1)["loss_at"]["1"] for changes, _ in list(WAYS.values())[:5])
+    plain, *others = (train.fit(run_of(**changes), stop_after=1)["loss_at"]["1"] for changes, _ in list(WAYS.values())[:5])
     assert all(loss == plain for loss in others)
 
 

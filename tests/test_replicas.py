@@ -101,8 +101,8 @@ def close(mine, theirs, rel: float, where: str = "") -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_losses_in_float32_are_those_of_the_single_run(kind):
-    for together, spec in zip(replicas.run(KINDS[kind]), KINDS[kind], strict=True):
-        close(together["loss_at"], train.run(spec, stop_after=50)["loss_at"], 1e-5)
+    for together, spec in zip(replicas.fit(KINDS[kind]), KINDS[kind], strict=True):
+        close(together["loss_at"], train.fit(spec, stop_after=50)["loss_at"], 1e-5)
 
 
 def doubled(data: Data) -> Data:
@@ -129,8 +129,8 @@ def test_in_float64_everything_recorded_is_that_of_the_single_run(kind, monkeypa
                 if copy == "together":
                     networks.append(network)
                     generators.append(torch.Generator().set_state(torch.get_rng_state()))
-            alone.append(train.Training(spec, network, data, "cpu").run(set(), None, None, None))
-    together = replicas.Replicas(specs, networks, data, generators).run([()] * len(specs), None, None)
+            alone.append(train.Training(spec, network, data, "cpu").fit(set(), None, None, None))
+    together = replicas.Replicas(specs, networks, data, generators).fit([()] * len(specs), None, None)
     assert all(len(result["loss_at"]) == 100 for result in alone)
     close(together, alone, 1e-10)
 
@@ -140,10 +140,10 @@ def test_weights_of_kept_epochs_are_handed_out_as_the_single_run_would(kind):
     specs = [spec.model_copy(update={"updates": 14}) for spec in KINDS[kind]]  # two epochs
     keep = [(), (0,), (1,), (0, 1)][: len(specs)]
     found: dict[Train, dict] = {spec: {} for spec in specs}
-    replicas.run(specs, keep=keep, on_weights=lambda spec, epoch, state: found[spec].setdefault(epoch, state))
+    replicas.fit(specs, keep=keep, on_weights=lambda spec, epoch, state: found[spec].setdefault(epoch, state))
     for spec, epochs in zip(specs, keep, strict=True):
         alone = {}
-        train.run(spec, keep=epochs, on_weights=alone.__setitem__)
+        train.fit(spec, keep=epochs, on_weights=alone.__setitem__)
         assert found[spec].keys() == alone.keys() == {*epochs, 2}
         for epoch in alone:
             assert list(found[spec][epoch]) == list(alone[epoch])
@@ -157,22 +157,22 @@ def test_a_replica_that_diverges_is_recorded_as_alone_and_leaves_the_others_as_t
     calm = [small(i, sgd(0.01, momentum=0.5), options=BARE, layers=True) for i in range(3)]
     wild = small(3, sgd(1e6, momentum=0.5), options=BARE, layers=True)
     weights = []
-    first, diverged, *rest = replicas.run([calm[0], wild, *calm[1:]], on_weights=lambda spec, *_: weights.append(spec))
+    first, diverged, *rest = replicas.fit([calm[0], wild, *calm[1:]], on_weights=lambda spec, *_: weights.append(spec))
     assert weights == calm
     others = [first, *rest]
-    alone = train.run(wild)
+    alone = train.fit(wild)
     assert diverged["diverged"] and diverged["updates"] == alone["updates"] < 100
     assert (diverged["curve"], diverged["final"]) == (alone["curve"], {})
     assert [len(v) for v in diverged["distance"]["layers"].values()] == [len(v) for v in alone["distance"]["layers"].values()]
     for mine, spec in zip(others, calm, strict=True):
         assert not mine["diverged"] and mine["updates"] == 100
-        close(mine["loss_at"], train.run(spec, stop_after=50)["loss_at"], 1e-5)
-    first, _, *rest = replicas.run([calm[0], calm[0].model_copy(update={"seed": 9}), *calm[1:]])
+        close(mine["loss_at"], train.fit(spec, stop_after=50)["loss_at"], 1e-5)
+    first, _, *rest = replicas.fit([calm[0], calm[0].model_copy(update={"seed": 9}), *calm[1:]])
     assert others == [first, *rest]
 
 
 def test_all_may_diverge():
-    results = replicas.run([small(i, sgd(1e6), options=BARE) for i in range(2)])
+    results = replicas.fit([small(i, sgd(1e6), options=BARE) for i in range(2)])
     assert [result["diverged"] for result in results] == [True, True]
 
 
@@ -224,7 +224,7 @@ def test_runs_that_differ_otherwise_are_of_another_kind(changes):
     other = spec.model_copy(update=changes)
     assert replicas.kind(other) not in (None, replicas.kind(spec))
     with pytest.raises(ValueError, match="^specs has runs of 2 kinds; accepted are runs that differ in seed and rates alone$"):
-        replicas.run([spec, other])
+        replicas.fit([spec, other])
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_what_cannot_be_stacked_trains_alone(changes):
     spec = small(0, sgd()).model_copy(update=changes)
     assert not replicas.pays(spec)
     with pytest.raises(ValueError, match=f"^specs has run {spec.key}, which trains alone; accepted are "):
-        replicas.run([spec, spec.model_copy(update={"seed": 1})])
+        replicas.fit([spec, spec.model_copy(update={"seed": 1})])
 
 
 # ---------------------------------------------------------------- put down, taken up
@@ -281,13 +281,13 @@ class Memory:
 @pytest.mark.parametrize("kind", ["clipped", "adam", "dropout", "phases"])
 def test_a_group_put_down_after_any_update_ends_as_if_it_had_not_been(kind):
     specs = [spec.model_copy(update={"updates": 18}) for spec in KINDS[kind] if not spec.warmup]
-    undisturbed, saved = replicas.run(specs), None
+    undisturbed, saved = replicas.fit(specs), None
     for at in (1, 2, 4, 1, 6):  # seven updates an epoch: its end is among them
         pause = Memory(at, saved)
         with pytest.raises(Interrupted):
-            replicas.run(specs, pause=pause)
+            replicas.fit(specs, pause=pause)
         saved = pause.saved
-    assert replicas.run(specs, pause=Memory(-1, saved)) == undisturbed
+    assert replicas.fit(specs, pause=Memory(-1, saved)) == undisturbed
 
 
 def test_a_deadline_puts_a_group_down_and_the_next_call_goes_on(cache):
@@ -308,7 +308,7 @@ def test_a_deadline_puts_a_group_down_and_the_next_call_goes_on(cache):
 
 def quietly(of, store, cache, **arguments) -> sweep.Outcome:
     """A sweep in this process."""
-    return sweep.run(of, store, cache, **{"workers": 0, "device": "cpu", "progress": io.StringIO()} | arguments)
+    return sweep.complete(of, store, cache, **{"workers": 0, "device": "cpu", "progress": io.StringIO()} | arguments)
 
 
 def study() -> list[Train]:
@@ -371,7 +371,7 @@ def test_a_group_that_fails_is_taken_apart(store, cache, monkeypatch):
 
 def test_a_sweep_of_workers_spreads_the_replicas(store, cache):
     runs = [small(i, sgd(), updates=14) for i in range(9)]
-    outcome = sweep.run(runs, store, cache, workers=2, device="cpu", progress=io.StringIO())
+    outcome = sweep.complete(runs, store, cache, workers=2, device="cpu", progress=io.StringIO())
     assert (outcome.done, outcome.failed) == (9, {})
     assert [store.get(run).provenance["replicas"] for run in runs] == [4] * 4 + [5] * 5
 

@@ -82,14 +82,14 @@ def io_of(state) -> io.BytesIO:
 def test_a_run_put_down_after_any_update_ends_as_if_it_had_not_been(kind):
     spec = KINDS[kind]
     weights, again = {}, {}
-    undisturbed = train.run(spec, keep=(1,), on_weights=weights.__setitem__)
+    undisturbed = train.fit(spec, keep=(1,), on_weights=weights.__setitem__)
     saved = None
     for at in (1, 2, 3, 1, 4):  # five interruptions, after updates 1, 3, 6, 7, 11
         pause = Memory(at, saved)
         with pytest.raises(Interrupted):
-            train.run(spec, keep=(1,), on_weights=again.__setitem__, pause=pause)
+            train.fit(spec, keep=(1,), on_weights=again.__setitem__, pause=pause)
         saved = pause.saved
-    resumed = train.run(spec, keep=(1,), on_weights=again.__setitem__, pause=Memory(-1, saved))
+    resumed = train.fit(spec, keep=(1,), on_weights=again.__setitem__, pause=Memory(-1, saved))
     assert resumed == undisturbed
     assert set(weights) == set(again)
     assert all(torch.equal(weights[e][k], again[e][k]) for e in weights for k in weights[e])
@@ -101,8 +101,8 @@ def test_ends_of_epochs_and_of_the_budget_are_no_exception(at):
     spec = digits_run(64, updates=8, data=SMALL)
     pause = Memory(at)
     with pytest.raises(Interrupted):
-        train.run(spec, pause=pause)
-    assert train.run(spec, pause=Memory(-1, pause.saved)) == train.run(spec)
+        train.fit(spec, pause=pause)
+    assert train.fit(spec, pause=Memory(-1, pause.saved)) == train.fit(spec)
 
 
 # ---------------------------------------------------------------- the file

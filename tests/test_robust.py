@@ -92,7 +92,7 @@ def test_updates_descend_the_robust_loss(kind, batch_norm):
     """Steps of gradient descent, repeated here from the weights that the run began with; the noise goes on, it is not drawn
     anew from its beginning."""
     spec, states = run(epochs=2, robust=KINDS[kind], options={"width": 16, "batch_norm": batch_norm}), {}
-    losses = train.run(spec, keep=range(3), on_weights=states.__setitem__)["curve"]["train_loss"]
+    losses = train.fit(spec, keep=range(3), on_weights=states.__setitem__)["curve"]["train_loss"]
     data = load("digits", 96, 50)
     model = train.initial_model(spec, data).train()
     model.load_state_dict(states[0])
@@ -111,7 +111,7 @@ def test_updates_descend_the_robust_loss(kind, batch_norm):
             for name, parameter in model.named_parameters():
                 parameter -= 0.1 * parameter.grad
                 torch.testing.assert_close(states[update][name], parameter.detach())
-    assert losses[0] != pytest.approx(train.run(run(options=spec.options))["loss_at"]["1"], rel=1e-3)
+    assert losses[0] != pytest.approx(train.fit(run(options=spec.options))["loss_at"]["1"], rel=1e-3)
 
 
 def test_moved_inputs_are_a_batch_of_their_own_to_batch_norm():
@@ -131,13 +131,13 @@ def test_moved_inputs_are_a_batch_of_their_own_to_batch_norm():
 @pytest.mark.parametrize("kind", KINDS)
 def test_robust_runs_are_repeated_exactly(kind):
     spec = run(robust=KINDS[kind], epochs=3, options={"width": 16})
-    assert train.run(spec) == train.run(spec)
+    assert train.fit(spec) == train.fit(spec)
 
 
 def test_accuracy_along_training_is_that_of_the_inputs_as_they_are():
     """At a rate too small to move anything, moving the inputs changes the recorded loss and not the accuracy."""
     still = OptimizerSpec(name="sgd", learning_rate=1e-12)
     moved = RobustSpec(kind="adversarial", size=0.5, weight=1.0)
-    plain, asked = (train.run(run(optimizer=still, robust=r))["curve"] for r in (None, moved))
+    plain, asked = (train.fit(run(optimizer=still, robust=r))["curve"] for r in (None, moved))
     assert asked["train_accuracy"] == plain["train_accuracy"]
     assert asked["train_loss"][0] > 1.1 * plain["train_loss"][0]

@@ -175,7 +175,7 @@ def test_it_is_what_a_training_run_of_the_library_does():
         options={"width": 8},
     )
     kept = {}
-    train.run(spec, on_weights=kept.__setitem__)
+    train.fit(spec, on_weights=kept.__setitem__)
     data = train.load_data(spec)
     torch.manual_seed(spec.seed)
     model = train.initial_model(spec, data)

@@ -245,7 +245,7 @@ def test_the_rates_of_a_run_are_those_of_its_schedule(monkeypatch):
     sgd = OptimizerSpec(name="sgd", learning_rate=0.1, weight_decay=1e-3, momentum=0.9, nesterov=True, decay_exempt="norms")
     data = DataSpec(name="digits", n_train=100, n_test=50)
     run = digits_run(25, updates=6, data=data, optimizer=sgd, warmup=Warmup(updates=3, start=0.0), annealing="cosine")
-    train.run(run, stop_after=6)
+    train.fit(run, stop_after=6)
     assert seen == [[schedule.of(run, u), (schedule.of(run, u)[0], 0.0)] for u in range(6)]
 
 

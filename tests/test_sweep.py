@@ -107,7 +107,7 @@ def everything() -> set[Job]:
 
 def quietly(jobs, store, cache, **arguments) -> sweep.Outcome:
     """A sweep in this process, unless told otherwise, with its progress thrown away."""
-    return sweep.run(jobs, store, cache, **{"workers": 0, "device": "cpu", "progress": io.StringIO()} | arguments)
+    return sweep.complete(jobs, store, cache, **{"workers": 0, "device": "cpu", "progress": io.StringIO()} | arguments)
 
 
 def contents(store: Store) -> dict[Job, dict]:
@@ -187,7 +187,7 @@ def test_the_order_asked_for_does_not_matter(store, cache, undisturbed):
 
 def test_progress_counts_every_job_and_names_each_as_it_is_recorded(store, cache, capsys):
     runs, seen, stream = [digits_run(seed=seed) for seed in range(3)], [], io.StringIO()
-    sweep.run(runs, store, cache, workers=0, progress=stream, on_record=lambda job: seen.append((job, len(list(store)))))
+    sweep.complete(runs, store, cache, workers=0, progress=stream, on_record=lambda job: seen.append((job, len(list(store)))))
     assert seen == [(run, i) for i, run in enumerate(runs, 1)]
     assert "3/3" in stream.getvalue()
     assert capsys.readouterr() == ("", "")
@@ -522,7 +522,7 @@ folder, workers, how, at = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int
 die(how, at)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored by what it starts in the background
 jobs = study() + ([stuck()] if workers else [])
-sweep.run(jobs, Store(folder / "results"), Cache(folder / "weights"), workers=workers, device="cpu")
+sweep.complete(jobs, Store(folder / "results"), Cache(folder / "weights"), workers=workers, device="cpu")
 """
 
 

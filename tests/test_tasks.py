@@ -110,7 +110,7 @@ def test_the_state_carries_over_within_an_epoch_and_an_evaluation(monkeypatch):
     built = []
     monkeypatch.setattr(models, "build", lambda *_, **__: built.append(Carrying()) or built[-1])
     run = language_model(10, epochs=2)
-    train.run(run, stop_after=run.updates)
+    train.fit(run, stop_after=run.updates)
     per_epoch = run.updates_per_epoch
     assert built[0].began == 2 * [True, *[False] * (per_epoch - 1)]
     assert built[0].counts[per_epoch - 1] == 3000 // 10 - 1
@@ -171,7 +171,7 @@ def test_text_files_are_read_line_by_line(tmp_path, monkeypatch):
     ],
 )
 def test_training_beats_what_needs_no_network(run, floor):
-    result = train.run(run)
+    result = train.fit(run)
     held = train.load_data(run)
     metric = task_of(run.data.name).metric
     found = result["final"]["test"]["running"][metric]

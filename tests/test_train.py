@@ -44,7 +44,7 @@ def sgd(**changes) -> OptimizerSpec:
 def trained(spec: Train, **arguments) -> tuple[dict, dict[int, dict[str, torch.Tensor]]]:
     """What a run returns, and its weights after every epoch."""
     states = {}
-    result = train.run(spec, keep=range(spec.epochs + 1), on_weights=states.__setitem__, **arguments)
+    result = train.fit(spec, keep=range(spec.epochs + 1), on_weights=states.__setitem__, **arguments)
     return result, states
 
 
@@ -91,7 +91,7 @@ def test_dropout_follows_the_seed():
 
     def first_loss(make, seed):
         parent = make(batch_size=96, epochs=1)
-        return train.run(make(batch_size=96, epochs=1, seed=seed, start=parent.at(0)), start=trained(parent)[1][0])["loss_at"][
+        return train.fit(make(batch_size=96, epochs=1, seed=seed, start=parent.at(0)), start=trained(parent)[1][0])["loss_at"][
             "1"
         ]
 
@@ -103,7 +103,7 @@ def test_dropout_follows_the_seed():
 @pytest.mark.parametrize("make", [digits_run, convolutional])
 def test_the_global_generator_is_neither_used_nor_moved(make, rng):
     before = torch.get_rng_state()
-    train.run(make())
+    train.fit(make())
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -114,7 +114,7 @@ def test_the_largest_seed_that_a_spec_accepts_can_be_run():
         except ValueError as refused:
             assert str(refused).startswith(f"seed is {seed}")
             continue
-        train.run(spec, stop_after=1)
+        train.fit(spec, stop_after=1)
 
 
 # ---------------------------------------------------------------- batches
@@ -156,7 +156,7 @@ def where(batch: torch.Tensor, x: torch.Tensor) -> list[int]:
 
 
 def test_an_epoch_shows_every_example_once_in_an_order_of_its_own(recorder):
-    train.run(digits_run(128, epochs=3))
+    train.fit(digits_run(128, epochs=3))
     batches = recorder[0].batches
     assert [len(b) for b in batches] == 3 * ([128] * 11 + [30])  # 1438 = 11 x 128 + 30
     x = load("digits").train.x
@@ -167,7 +167,7 @@ def test_an_epoch_shows_every_example_once_in_an_order_of_its_own(recorder):
 
 def test_the_order_is_of_the_seed_and_not_of_the_batch_size(recorder):
     for spec in (digits_run(128, epochs=1), digits_run(500, epochs=1), digits_run(128, seed=1, epochs=1)):
-        train.run(spec)
+        train.fit(spec)
     x = load("digits").train.x
     orders = [where(torch.cat(r.batches), x) for r in recorder]
     assert orders[0] == orders[1] != orders[2]
@@ -175,7 +175,7 @@ def test_the_order_is_of_the_seed_and_not_of_the_batch_size(recorder):
 
 def test_runs_of_one_data_seed_share_the_order_and_not_the_start(recorder):
     for spec in (digits_run(128, seed=seed, epochs=1, data_seed=5) for seed in (0, 1)):
-        train.run(spec)
+        train.fit(spec)
     x = load("digits").train.x
     first, second = recorder
     assert where(torch.cat(first.batches), x) == where(torch.cat(second.batches), x)
@@ -183,7 +183,7 @@ def test_runs_of_one_data_seed_share_the_order_and_not_the_start(recorder):
 
 
 def test_a_budget_ends_within_an_epoch(recorder):
-    result = train.run(digits_run(128, updates=15))
+    result = train.fit(digits_run(128, updates=15))
     assert [len(b) for b in recorder[0].batches] == [128] * 11 + [30] + [128] * 3
     assert result["updates"] == 15
     assert result["curve"]["update"] == [12, 15] and result["curve"]["epoch"] == [1, 2]
@@ -191,7 +191,7 @@ def test_a_budget_ends_within_an_epoch(recorder):
 
 def test_recorded_training_loss_and_metric_are_means_over_the_examples_of_the_epoch(recorder):
     """The smaller last batch counts by its size."""
-    result = train.run(digits_run(128, updates=15))
+    result = train.fit(digits_run(128, updates=15))
     x, y = load("digits").train.x, load("digits").train.y
     for epoch, part in enumerate((slice(0, 12), slice(12, 15))):
         logits = torch.cat(recorder[0].logits[part]).double()
@@ -321,10 +321,10 @@ def test_a_phase_changes_nothing_before_its_update():
 def test_a_clipped_step_has_the_length_of_the_bound():
     """Plain SGD: rate times ``clip_norm`` over all parameters together, and no more than that a step in a row. Of a weight
     near 0.1 float32 leaves 4e-9, a few thousandths of what the shortest of these steps moves it, at random over 2000."""
-    longest = train.run(full_batch(1, optimizer=sgd()))["distance"]["value"][0]
+    longest = train.fit(full_batch(1, optimizer=sgd()))["distance"]["value"][0]
     for bound in (1e-3, 1e-2, 0.05):
         assert 0.1 * bound < longest
-        result = train.run(full_batch(4, optimizer=sgd(clip_norm=bound)))
+        result = train.fit(full_batch(4, optimizer=sgd(clip_norm=bound)))
         assert result["distance"]["value"][0] == pytest.approx(0.1 * bound, rel=1e-3)
         assert result["distance"]["value"][-1] <= 4 * 0.1 * bound * (1 + 1e-3)
 
@@ -347,7 +347,7 @@ def test_fresh_each_epoch_one_update_an_epoch_knows_no_momentum():
 def test_the_proximal_term_holds_the_weights_back(recorder):
     """Conservative training: more inner steps go farther, the pull to the batch's first weights shortens the way."""
     distance = {
-        pull: train.run(full_batch(4, optimizer=sgd(proximal=pull, inner_steps=3)))["distance"]["value"][-1]
+        pull: train.fit(full_batch(4, optimizer=sgd(proximal=pull, inner_steps=3)))["distance"]["value"][-1]
         for pull in (0.0, 1.0, 5.0)
     }
     assert distance[0.0] > distance[1.0] > distance[5.0] > 0
@@ -355,7 +355,7 @@ def test_the_proximal_term_holds_the_weights_back(recorder):
 
 def test_the_loss_of_a_conservative_update_is_that_of_its_first_inner_step(recorder):
     """Recorded is the loss before the update, which inner steps do not change."""
-    one, three = (train.run(full_batch(1, optimizer=sgd(inner_steps=n)))["loss_at"]["1"] for n in (1, 3))
+    one, three = (train.fit(full_batch(1, optimizer=sgd(inner_steps=n)))["loss_at"]["1"] for n in (1, 3))
     assert one == three
 
 
@@ -465,13 +465,13 @@ def test_a_sparser_curve_is_of_the_same_run_and_keeps_its_end():
 
 
 def test_parameters_and_checksum_are_those_of_the_network_and_the_data():
-    result = train.run(full_batch(1))
+    result = train.fit(full_batch(1))
     assert result["parameters"] == 64 * 16 + 16 + 4 * (16 * 16 + 16) + 5 * 2 * 16 + 16 * 10 + 10
     assert result["checksum"] == load("digits").checksum
 
 
 def test_what_is_returned_is_ready_for_json():
-    result = train.run(full_batch(2))
+    result = train.fit(full_batch(2))
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
@@ -480,14 +480,14 @@ def test_what_is_returned_is_ready_for_json():
 
 def test_weights_are_handed_out_at_the_end_and_where_asked():
     handed = []
-    train.run(full_batch(5), keep=(0, 3), on_weights=lambda epoch, _: handed.append(epoch))
+    train.fit(full_batch(5), keep=(0, 3), on_weights=lambda epoch, _: handed.append(epoch))
     assert handed == [0, 3, 5]
 
 
 def test_weights_handed_out_are_copies():
     spec = convolutional()
     expected, _ = trained(spec)
-    spoiled = train.run(spec, keep=range(3), on_weights=lambda _, state: [v.fill_(7) for v in state.values()])
+    spoiled = train.fit(spec, keep=range(3), on_weights=lambda _, state: [v.fill_(7) for v in state.values()])
     assert spoiled == expected
 
 
@@ -525,16 +525,16 @@ def test_a_warm_start_begins_with_those_weights_and_a_fresh_optimizer():
 def test_a_warm_start_does_not_change_the_weights_it_was_given():
     start = trained(full_batch(1))[1][1]
     before = {k: v.clone() for k, v in start.items()}
-    train.run(full_batch(2, start=full_batch(1).at(1)), start=start)
+    train.fit(full_batch(2, start=full_batch(1).at(1)), start=start)
     assert same(start, before)
 
 
 def test_starting_weights_are_given_exactly_when_the_spec_has_them():
     spec = full_batch(1)
     with pytest.raises(ValueError, match="^start is None; this spec needs starting weights$"):
-        train.run(full_batch(1, start=spec.at(0)))
+        train.fit(full_batch(1, start=spec.at(0)))
     with pytest.raises(ValueError, match="^start is given; this spec has no starting weights$"):
-        train.run(spec, start=trained(spec)[1][0])
+        train.fit(spec, start=trained(spec)[1][0])
 
 
 # ---------------------------------------------------------------- ghost batch norm
@@ -616,8 +616,8 @@ def test_the_averaging_of_ghost_statistics_changes_the_running_averages_alone():
 
 def test_ghost_batches_in_bfloat16():
     """A relative error of 2^-9 an operation, as of batch norm."""
-    half = train.run(full_batch(3, precision="bfloat16", ghost_batch_size=32))
-    single = train.run(full_batch(3, ghost_batch_size=32))
+    half = train.fit(full_batch(3, precision="bfloat16", ghost_batch_size=32))
+    single = train.fit(full_batch(3, ghost_batch_size=32))
     assert half["loss_at"]["1"] != single["loss_at"]["1"]
     assert half["curve"]["train_loss"] == pytest.approx(single["curve"]["train_loss"], rel=0.05)
 
@@ -652,7 +652,7 @@ def test_a_run_whose_last_update_diverges_says_so_too(updates):
 
 
 def test_a_run_that_does_not_diverge_says_so():
-    result = train.run(full_batch(2))
+    result = train.fit(full_batch(2))
     assert result["diverged"] is False and finite(result)
 
 
@@ -661,10 +661,10 @@ def test_a_run_that_does_not_diverge_says_so():
 
 @pytest.mark.parametrize("make", [lambda: digits_run(128, epochs=5), lambda: convolutional(epochs=18)])
 def test_stopping_early_gives_the_losses_of_the_full_run(make):
-    full = train.run(make())
+    full = train.fit(make())
     assert set(full["loss_at"]) == {"1", "10", "50"}
-    assert train.run(make(), stop_after=50) == {"loss_at": full["loss_at"]}
-    assert train.run(make(), stop_after=10) == {"loss_at": {k: full["loss_at"][k] for k in ("1", "10")}}
+    assert train.fit(make(), stop_after=50) == {"loss_at": full["loss_at"]}
+    assert train.fit(make(), stop_after=10) == {"loss_at": {k: full["loss_at"][k] for k in ("1", "10")}}
 
 
 @pytest.mark.parametrize("make", [lambda: digits_run(128, epochs=5), lambda: convolutional(epochs=4)])
@@ -680,7 +680,7 @@ def test_a_run_for_its_weights_alone_is_the_same_run_without_its_evaluations(mak
 def test_bfloat16_rounds_what_is_computed_and_not_the_weights():
     """Its 8 bits leave a relative error of 2^-9 an operation; seven layers of it stay below 5% of the loss."""
     half, states = trained(full_batch(3, precision="bfloat16"))
-    single = train.run(full_batch(3))
+    single = train.fit(full_batch(3))
     assert half["loss_at"]["1"] != single["loss_at"]["1"]
     assert half["curve"]["train_loss"] == pytest.approx(single["curve"]["train_loss"], rel=0.05)
     assert {v.dtype for v in states[3].values() if v.is_floating_point()} == {torch.float32}
@@ -701,19 +701,19 @@ def test_augmentation_takes_no_random_number_from_elsewhere(monkeypatch):
     result, others = trained(convolutional(data=augmented))
     assert result == plain and same(states[2], others[2])
     assert shown == [40, 40, 16] * 2  # training batches alone, not the evaluations
-    train.run(convolutional(data=augmented, seed=1))
+    train.fit(convolutional(data=augmented, seed=1))
     assert len({tuple(d.tolist()) for d in draws}) == 12  # other numbers for each batch and for each seed
 
 
 def test_augmentation_changes_what_is_trained_on():
     augmented = DataSpec(name="digits", n_train=96, n_test=50, augment="keskar")
-    assert train.run(full_batch(1, data=augmented))["loss_at"] != train.run(full_batch(1))["loss_at"]
+    assert train.fit(full_batch(1, data=augmented))["loss_at"] != train.fit(full_batch(1))["loss_at"]
 
 
 def test_a_last_batch_of_one_is_refused():
     """1438 = 3 x 479 + 1: batch norm has no statistics of one example."""
     with pytest.raises(ValueError, match="^batch_size is 479; with 1438 training examples the last batch has 1, "):
-        train.run(digits_run(479, epochs=1))
+        train.fit(digits_run(479, epochs=1))
 
 
 @pytest.mark.parametrize("field, sizes", [("n_train", (5001, 20)), ("n_test", (20, 5001))])
@@ -725,14 +725,14 @@ def test_an_evaluation_that_would_end_on_one_example_is_refused_before_the_run(m
     losses = []
     monkeypatch.setattr(train.Training, "_loss", lambda *_: losses.append(1))
     with pytest.raises(ValueError, match=f"^{field} is 5001; read in chunks of 5000 the last has 1, "):
-        train.run(digits_run(13, epochs=1))
+        train.fit(digits_run(13, epochs=1))
     assert not losses
 
 
 def test_held_out_examples_are_evaluated_like_a_split_of_their_own():
     states = []
     spec = digits_run(32, epochs=2, data=DataSpec(name="digits", n_train=96, n_test=50, n_validation=40))
-    result = train.run(spec, on_weights=lambda _, state: states.append(state))
+    result = train.fit(spec, on_weights=lambda _, state: states.append(state))
     held_out = load("digits", 96, 50, n_validation=40).validation
     loss, accuracy = loss_and_metric(network(spec, states[-1]), held_out.x, held_out.y, "batch")
     assert result["final"]["validation"]["batch"] == pytest.approx({"loss": loss, "accuracy": accuracy}, rel=1e-6)

@@ -63,7 +63,7 @@ def together(size: int, folder: Path, work, *arguments, all_work: bool = False) 
 def _train(specs: list[Train], folder: Path) -> None:
     for i, spec in enumerate(specs):
         states = {}
-        result = train.run(spec, on_weights=states.__setitem__)
+        result = train.fit(spec, on_weights=states.__setitem__)
         torch.save({"result": result, "weights": states[spec.epochs]}, folder / f"{i}.pt")
 
 
@@ -73,7 +73,7 @@ def test_processes_end_with_the_weights_of_one(size, tmp_path):
     together(size, tmp_path, _train, specs, tmp_path)
     for i, spec in enumerate(specs):
         found, states = torch.load(tmp_path / f"{i}.pt", weights_only=True), {}
-        alone = train.run(spec, on_weights=states.__setitem__)
+        alone = train.fit(spec, on_weights=states.__setitem__)
         for name, value in states[spec.epochs].items():
             torch.testing.assert_close(found["weights"][name], value, rtol=0, atol=1e-6)
         assert tidy(found["result"]) == tidy(alone)
@@ -101,7 +101,7 @@ def test_slices_are_what_distributed_data_parallel_trains(tmp_path):
     """Up to rounding, since it adds the gradients of four in another order: 6e-7 was found, 1.4e-6 in the running averages."""
     spec = PLAIN.model_copy(update={"data": DATA.model_copy(update={"n_train": 448}), "options": {"width": 16}})
     states = {}
-    train.run(spec, on_weights=states.__setitem__)
+    train.fit(spec, on_weights=states.__setitem__)
     together(4, tmp_path, _by_ddp, spec, tmp_path / "ddp.pt", all_work=True)
     theirs, ours = torch.load(tmp_path / "ddp.pt", weights_only=True), states[spec.epochs]
     assert theirs.keys() == ours.keys()

@@ -34,8 +34,7 @@ from lbgap.ghost import convert
 from lbgap.records import Store
 from lbgap.sources import lookup
 from lbgap.spec import DataSpec, OptimizerSpec, SamSpec, Train
-from lbgap.train import Training, initial_model, load_data, optimizer
-from lbgap.train import run as fit
+from lbgap.train import Training, fit, initial_model, load_data, optimizer
 from lbgap.workers import Workers
 
 FILE = Path(__file__).resolve().parents[1] / "results" / "benchmark.json"
@@ -313,7 +312,7 @@ def together(device: str) -> list[dict]:
                 fit(spec, device)
 
         what = f"twenty runs of F1 on digits, width {width}, batch {batch}, one after another"
-        all_at_once = partial(replicas.run, specs, device)
+        all_at_once = partial(replicas.fit, specs, device)
         out.append(ratio("replicas", what, "together", single, all_at_once, at_least=at_least, rounds=3))
     return out
 
@@ -385,7 +384,7 @@ def quick(device: str) -> list[dict]:
     def ours() -> None:
         with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
             cache = jobs.Cache(Path(folder) / "weights")
-            sweep.run(runs, Store(Path(folder) / "results"), cache, workers=2, progress=nowhere)
+            sweep.complete(runs, Store(Path(folder) / "results"), cache, workers=2, progress=nowhere)
 
     def plain() -> None:
         torch.set_num_threads(os.cpu_count() or 1)
@@ -411,7 +410,7 @@ def rates(device: str) -> list[dict]:
                 loader_run(spec, device)
 
         what = f"a plain DataLoader loop, {len(same)} runs of a sweep over rates of F1 on digits, batch {batch}"
-        out.append(ratio("rates", what, "together", plain, partial(replicas.run, same, device), at_least=4.0, rounds=3))
+        out.append(ratio("rates", what, "together", plain, partial(replicas.fit, same, device), at_least=4.0, rounds=3))
     return out
 
 

@@ -322,7 +322,7 @@ def test_the_result_is_ready_for_a_record(rng):
 def trained() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     """A small F1 with batch norm after a few epochs on digits, and its training set."""
     run, states = digits_run(epochs=4), {}
-    train.run(run, on_weights=states.__setitem__)
+    train.fit(run, on_weights=states.__setitem__)
     with torch.random.fork_rng():
         model = models.build(run.model, (1, 8, 8), 10, **run.options)
     model.load_state_dict(states[4])

@@ -144,7 +144,7 @@ def test_the_published_run_on_a_folder_of_a_few_pictures(tmp_path, monkeypatch, 
         Image.fromarray(rng.integers(0, 256, (240, 300, 3)).astype(np.uint8)).save(path)
     s = recipe("paper", networks=["ResNet-50"]).changed(small=2, large=4, n=2, epochs=1, warmup_epochs=1.0)
     for batch, updates in (("SB", 2), ("LB", 1)):
-        found = train.run(s.train(batch, 0))
+        found = train.fit(s.train(batch, 0))
         assert (found["diverged"], found["updates"]) == (False, updates)
         assert found["parameters"] == 25_557_032 - 998 * 2049  # two classes, not a thousand
         assert s.error(batch).value(found) == 100 - found["final"]["test"]["running"]["accuracy"]

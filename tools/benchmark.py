@@ -31,9 +31,12 @@ from lbgap import cost, jobs, models, papers, replicas, schedule, sweep
 from lbgap.data import Data, Split
 from lbgap.evaluate import CHUNK, batch_norm_reading
 from lbgap.ghost import convert
+from lbgap.papers.smith.curves import Sweeps
+from lbgap.papers.smith.setups import setups_of
 from lbgap.records import Store
 from lbgap.sources import lookup
 from lbgap.spec import DataSpec, OptimizerSpec, SamSpec, Train
+from lbgap.tasks import task_of
 from lbgap.train import Training, fit, initial_model, load_data, optimizer
 from lbgap.workers import Workers
 
@@ -397,26 +400,28 @@ def quick(device: str) -> list[dict]:
 
 
 def rates(device: str) -> list[dict]:
-    """All rates of one batch of the quick profile of Smith et al., by a plain DataLoader loop against together."""
-    settings = papers.settings("smith", profile="quick")
-    runs = [job for job in papers.get("smith").study(settings).jobs() if isinstance(job, Train)]
+    """All rates and seeds of one batch of a sweep of Smith et al., by a plain DataLoader loop against together."""
+    (f1,) = setups_of(papers.settings("smith", profile="quick")).values()
+    encoder = setups_of(papers.settings("smith", profile="cpu"))["auto-encoder 30"]
+    on_digits = f1.data.model_copy(update={"name": "digits.inputs"})
     out = []
-    for batch in (16, 64):
-        alike = [r for r in runs if r.batch_size == batch]
-        same = [r for r in alike if replicas.kind(r) == replicas.kind(alike[0])][: replicas.MOST]
+    for n, of in {"F1": f1, "the auto-encoder": replace(encoder, data=on_digits)}.items():
+        for batch in (16, 64):
+            curves = (sweep[batch] for sweep in Sweeps(of).epochs.values())
+            same = [run for curve in curves for seeds in curve.runs.values() for run in seeds][: replicas.MOST]
 
-        def plain(same=same) -> None:
-            for spec in same:
-                loader_run(spec, device)
+            def plain(same=same) -> None:
+                for spec in same:
+                    loader_run(spec, device)
 
-        what = f"a plain DataLoader loop, {len(same)} runs of a sweep over rates of F1 on digits, batch {batch}"
-        out.append(ratio("rates", what, "together", plain, partial(replicas.fit, same, device), at_least=4.0, rounds=3))
+            what = f"a plain DataLoader loop, {len(same)} runs of a sweep over rates of {n} on digits, batch {batch}"
+            out.append(ratio("rates", what, "together", plain, partial(replicas.fit, same, device), at_least=4.0, rounds=3))
     return out
 
 
 def loader_run(spec: Train, device: str) -> None:
     """A run as anyone would write it, with torch's DataLoader, evaluated as often."""
-    data = load_data(spec, device)
+    data, task = load_data(spec, device), task_of(spec.data.name)
     model = initial_model(spec, data).to(device)
     opt = optimizer(spec.optimizer, model)
     loaders = {
@@ -434,7 +439,7 @@ def loader_run(spec: Train, device: str) -> None:
             opt.param_groups[0]["lr"] = schedule.of(spec, update)[0]
             update += 1
             opt.zero_grad()
-            F.cross_entropy(model(x), y).backward()
+            task.loss(model(x), y).backward()
             if spec.optimizer.clip_norm:
                 nn.utils.clip_grad_norm_(model.parameters(), spec.optimizer.clip_norm)
             opt.step()
@@ -443,7 +448,7 @@ def loader_run(spec: Train, device: str) -> None:
             with torch.no_grad():
                 for split in ("train", "test") if epoch == spec.epochs else ("test",):
                     for x, y in loaders[split]:
-                        float((model(x).argmax(1) == y).sum())
+                        float(task.score(model(x), y))
 
 
 # ---------------------------------------------------------------- the command line

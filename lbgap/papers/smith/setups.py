@@ -274,6 +274,7 @@ def _cpu() -> dict[str, Setup]:
         large=(32, 64),
         options={"width": 64, "depth": 1},
         weight_decay=0.0,
+        seeds=3,
         points=2,
         further=True,
     )

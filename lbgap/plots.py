@@ -177,6 +177,25 @@ def _hundredths(number: re.Match) -> str:
     return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
+def _plainer(body: str) -> str:
+    """The same drawing in fewer words: no id that nothing refers to; what all shapes of a group say is said by the group."""
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', body))
+    body = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", body)
+    body = re.sub(r"<g([^<>]*)>((?:<(?:use|path) [^<>]*/>){2,})</g>", _shared, body)
+    return re.sub(r"<g>(<[^<>]*/>|<text[^<>]*>[^<>]*</text>)</g>", r"\1", body)
+
+
+def _shared(group: re.Match) -> str:
+    said, shapes = group.groups()
+    for name in ("style", "clip-path"):
+        values = re.findall(rf' {name}="([^"]*)"', shapes)
+        # the opacity of a group is not that of its shapes where they overlap
+        alike = len(values) == shapes.count("<") and len(set(values)) == 1 and not re.search(r"(?<!-)opacity", values[0])
+        if alike and f" {name}=" not in said:
+            said, shapes = f'{said} {name}="{values[0]}"', shapes.replace(f' {name}="{values[0]}"', "")
+    return f"<g{said}>{shapes}</g>"
+
+
 def svg(canvas: Canvas, name: str, words: str) -> str:
     """A canvas as SVG to stand in a page: text and frame in the page's colours, ``words`` for who does not see it.
 
@@ -196,12 +215,12 @@ def svg(canvas: Canvas, name: str, words: str) -> str:
     body = re.sub(r"<[^>]+>", lambda tag: re.sub(r"-?\d+\.\d{3,}", _hundredths, tag[0]), body)  # not in what is read
     body = re.sub(r"font: [^;\"]*?(\d+(?:\.\d+)?)px[^;\"]*", r"font-size: \1px", body)
     body = re.sub(r" font-family: [^;\"]*;", "", body)
-    body = re.sub(r'<a xlink:(href="[^"]*") target="_blank"', r"<a \1", body)
+    body = body.replace("xlink:href", "href").replace(' target="_blank"', "")
     for colour, on_the_page in PAGE.items():
         body = body.replace(colour, on_the_page)
     for i, colour in enumerate(PALETTE):
         body = body.replace(colour.lower(), f"var(--lbgap-{i}, {colour})")
-    body = re.sub(r"\s+", " ", re.sub(r">\s+<", "><", body)).strip()
+    body = _plainer(re.sub(r"\s+", " ", re.sub(r">\s+<", "><", body)).strip())
     role = "group" if "<a " in body else "img"  # an image has no links
     return f'<svg {box} role="{role}" aria-label="{html.escape(words)}">{body}'
 

@@ -159,8 +159,8 @@ def _span(n: pd.Series) -> str:
 
 # ---------------------------------------------------------------- folds: every seed and its records
 
-MANY = 4  # keys that a seed's value shows; of more, their number, folded
-LISTED = 12  # keys that such a fold has at most; of a value of a whole grid of rates, which has dozens, it names some
+MANY = 6  # keys that a value shows; of more, as of one chosen from a whole grid of rates, the first and their number
+WHERE = "The keys beneath a value, or beneath a row's name where all its values share them, are its records (JSON)."
 
 
 def fold(found: trace.Trace, above: str = "") -> str:
@@ -170,7 +170,7 @@ def fold(found: trace.Trace, above: str = "") -> str:
     """
     files = f"downloads/{found.paper}-{found.name}"
     note = (
-        f"The keys beneath a value are its records (JSON). Computed again, into a folder of its own: "
+        f"{WHERE} Computed again, into a folder of its own: "
         f"<code>{html.escape(found.command())}</code>. Download: <a href='{files}.csv' download>the summary</a>, "
         f"<a href='{files}-seeds.csv' download>a line a seed</a> (CSV)."
     )
@@ -187,7 +187,7 @@ def claims_fold(paper: str, judged: Iterable[Judged], store: Store) -> str:
         if len(t.lines)
     )
     note = (
-        f"A and B are the sides of the rule. The keys beneath a value are its records (JSON). Download: "
+        f"A and B are the sides of the rule. {WHERE} Download: "
         f"<a href='downloads/{paper}-claims-seeds.csv' download>a line a seed</a> (CSV)."
     )
     return details("Every seed and its record, claim by claim", f"<p class='lbgap-note'>{note}</p>{inside}")
@@ -201,6 +201,7 @@ def details(summary: str, inside: str) -> str:
 def seeds_table(found: trace.Trace) -> str:
     """A line a place, a column a seed: the value, and beneath it the keys of its records.
 
+    A value that was chosen on the other seeds is read from all of their records: those that a line's values share stand once.
     Of a line of a figure that one record holds, the value is the last one.
     """
     lines = found.lines
@@ -211,7 +212,12 @@ def seeds_table(found: trace.Trace) -> str:
         label = f"<span id='{found.anchor(*place)}'>{html.escape(', '.join(_words(p) for p in place))}</span>"
         if found.places[-1] == "side" and place[-1] == "A":  # a setting's effect is of both sides: it leads to the first
             label = f"<span id='{found.anchor(*place[:-1])}'>{label}</span>"
-        rows[label] = [_seed(last.loc[s]) if s in last.index else "" for s in seeds]
+        values = {s: trace.in_words(line) for s, line in last.iterrows()}
+        if len(last) > 1 and last["records"].map(frozenset).nunique() == 1:
+            label += _keys(last["records"].iloc[0])
+        else:
+            values = {s: value + _keys(last.at[s, "records"]) for s, value in values.items()}
+        rows[label] = [values.get(s, "") for s in seeds]
     frame = pd.DataFrame(rows.values(), index=pd.Index(rows, name=", ".join(trace.rows(found))), dtype=object)
     frame.columns = [f"seed {s}" for s in seeds]
     return styled(frame, f"{found.title}: every seed and its records", classes="seeds")
@@ -221,13 +227,12 @@ def _words(part: str | float) -> str:
     return f"{part:g}" if isinstance(part, float) else _heading(part)
 
 
-def _seed(line: pd.Series) -> str:
-    value = trace.in_words(line)
-    links = [f"<a href='../results/{key[:2]}/{key}.json' download>{key[:8]}</a>" for key in line["records"]]
-    if len(links) > MANY:
-        shown = links if len(links) <= LISTED else [*links[:MANY], f"and {len(links) - MANY} more, in the CSV"]
-        return f"{value}<details><summary>{len(links)} records</summary>{' '.join(shown)}</details>"
-    return f"{value}<br><small>{' '.join(links)}</small>"
+def _keys(keys: tuple[str, ...]) -> str:
+    """Keys as links to their records, beneath what was read from them."""
+    shown = keys if len(keys) <= MANY else keys[:1]
+    links = [f"<a href='../results/{key[:2]}/{key}.json' download>{key[:8]}</a>" for key in shown]
+    more = f" and {len(keys) - len(shown)} more, in the CSV" if len(keys) > len(shown) else ""
+    return f"<br><small>{' '.join(links)}{more}</small>"
 
 
 def panels(figure: Figure, drawings: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection, QuadMesh
 from matplotlib.colors import to_hex
 
+from lbgap import plots
 from lbgap.papers.paper import Axis, Figure
 from lbgap.plots import BAND, FEW, FIXED, INK, MARKERS, PAGE, PALETTE, PAPER, UNDECIDED, draw, forest, forest_words, svg
 
@@ -232,8 +233,17 @@ def test_a_drawing_is_the_same_each_time_and_shares_no_id_with_another():
     assert text("one") == text("one")
     ids = {name: set(re.findall(r'\bid="([^"]+)"', text(name))) for name in ("one", "two")}
     assert ids["one"] and not ids["one"] & ids["two"]
-    for used in re.findall(r"(?:href=\"|url\()#([^\")]+)", text("one")):
-        assert used in ids["one"]
+    assert ids["one"] == set(re.findall(r"(?:href=\"|url\()#([^\")]+)", text("one"))), "every id is referred to, and is there"
+
+
+def test_shapes_of_one_style_say_it_once_and_overlapping_ones_keep_their_opacity():
+    shape = '<path d="M 0 0 L 1 1" {}style="{}"/>'.format
+    alike = 2 * shape('clip-path="url(#c)" ', "fill: red; fill-opacity: 0.4")
+    assert plots._plainer(f'<g id="a">{alike}</g>') == (
+        '<g style="fill: red; fill-opacity: 0.4" clip-path="url(#c)">' + 2 * '<path d="M 0 0 L 1 1"/>' + "</g>"
+    )
+    for apart in (shape("", "fill: red") + shape("", "fill: blue"), 2 * shape("", "fill: red; opacity: 0.4")):
+        assert plots._plainer(f"<g>{apart}</g>") == f"<g>{apart}</g>"
 
 
 # ---------------------------------------------------------------- the forest of claims

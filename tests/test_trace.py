@@ -141,6 +141,24 @@ def test_a_fold_has_each_seed_s_value_its_record_and_the_command(store):
     assert all(f"downloads/toy-tab{part}.csv" in text for part in ("", "-seeds"))
 
 
+def test_records_that_all_seeds_share_stand_once_and_of_many_the_first_is_named():
+    """Values of seeds 0 and 1: chosen on each other's runs, each in its own order; and each from more runs of its own."""
+    of = {
+        "chosen": [("ab" * 8, "cd" * 8), ("cd" * 8, "ab" * 8)],
+        "own": [tuple(f"{seed}{i:015x}" for i in range(render.MANY + 1)) for seed in range(2)],
+    }
+    lines = [("a", column, "cpu", seed, 1.0 + seed, "", of[column][seed]) for column in of for seed in range(2)]
+    frame = pd.DataFrame(lines, columns=["row", "column", *trace.SEED_COLUMNS])
+    found = trace.Trace("toy", "tab", "A table", ("row", "column"), frame)
+    chosen, many = BeautifulSoup(render.seeds_table(found), "html.parser").select("tbody tr")
+    assert [link.get_text() for link in chosen.th.find_all("a")] == ["abababab", "cdcdcdcd"]
+    assert [cell.get_text() for cell in chosen.find_all("td")] == ["1", "2"]
+    assert not many.th.find("a")
+    for cell, held in zip(many.find_all("td"), of["own"], strict=True):
+        assert [link["href"] for link in cell.find_all("a")] == [f"../results/{held[0][:2]}/{held[0]}.json"]
+        assert f"and {render.MANY} more" in cell.get_text()
+
+
 def test_show_prints_what_the_fold_has(store):
     put(store, SMALL, [90.0, 91.0])
     said = trace.text("toy", "tab/a", store).splitlines()

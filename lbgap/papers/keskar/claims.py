@@ -16,11 +16,12 @@ NOTES = {
     "K3": "the factor on the line is large because the loss hardly changes around SB there; the curve says more",
     "K4": "direction and lower end, a factor of ten, are tested; on F1 the magnitude lies above the published one",
     "K5": "the scale of A, which the paper leaves open, decides on F1, and how batch norm is read on C1 and C3",
-    "K6": "tested on the flat half alone; that the rise lies along 5% of the dimensions, and in which, is not",
-    "K7": "a trend is tested, not a threshold",
+    "K6": "tested on the flat half and on LB alone; that the rise lies along 5% of the dimensions, and in which, is not",
+    "K7": "a trend is tested, not a threshold, nor that sharpness grows more slowly beyond it",
     "K8": "that the earliest iterates do not help is not tested",
     "K9": "direction and lower end, a factor of three, are tested; on F1 the magnitude lies above the range of 3 to 10",
-    "K10": "at equal epochs, from the first on; whether the two are alike at high loss is not tested",
+    "K10": "at equal epochs, from the first on; whether the two are alike at high loss, and whether SB's stays level before it "
+    "falls, is not tested",
     "K11": "'comparable' is read as at most two points worse, which plain training passes here too, so that the augmentation "
     "cannot be said to have closed a gap",
     "K12": "the sharpness rule compares with plain LB since 25 November 2026; compared with the small batch, a proxy, it had "

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from lbgap import badges, render, report, trace
+from lbgap.papers.paper import Case
 from lbgap.records import Store
 from lbgap.stats import Estimate
 from lbgap.verdicts import Judged
@@ -50,7 +51,10 @@ class Numbers:
     def _of_claim(self, name: str, judged: Judged, rest: str) -> str:
         place = [judged.claim.id]
         if rest.startswith("effect:"):
-            found = [(s, f) for s, f in judged.findings if rest.removeprefix("effect:") in s.label]
+            words = rest.removeprefix("effect:")
+            found = [(s, f) for s, f in judged.findings if words in s.label]
+            if len(found) != 1 and 1 in self._elsewhere(judged, lambda case: words in case.label):
+                return "(not run)"
             if len(found) != 1:
                 raise ValueError(
                     f"prose asks for {name}; {len(found)} settings of {place[0]} hold these words, accepted is one"
@@ -67,9 +71,16 @@ class Numbers:
             return badges.central(judged)
         if not rest:
             return f"**{badges.in_words(judged)}**"
-        if not (found := judged.on(rest)):
-            raise self._unknown(name)
-        return f"**{badges.word(*found)}**"
+        if found := judged.on(rest):
+            return f"**{badges.word(*found)}**"
+        if any(self._elsewhere(judged, lambda case: case.network == rest)):
+            return "**not run**"
+        raise self._unknown(name)
+
+    def _elsewhere(self, judged: Judged, holds: Callable[[Case], bool]) -> list[int]:
+        """How many such cases of a claim each committed profile has: without a record another one may speak."""
+        claims = (c for of in report.committed_studies(self.paper) for c in (*of.claims, *of.questions))
+        return [sum(map(holds, claim.cases)) for claim in claims if claim.id == judged.claim.id]
 
     def _cell(self, name: str, table_name: str, rest: str) -> str:
         row, _, column = rest.removesuffix(":published").removesuffix(":interval").rpartition(":")

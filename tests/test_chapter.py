@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -287,6 +288,17 @@ def test_a_paper_with_a_demonstration_alone_has_a_page(results, shown, monkeypat
 def test_prose_without_records_says_not_run(page, shown):
     page().prose("{tab:a:SB} {T1} {T1:effect} {T1:effect:LB - SB} {fig:left:SB:1}")
     assert shown == ["(not run) **not run** – – (not run)"]
+
+
+@pytest.mark.parametrize("name", ["goyal", "hoffer", "keskar", "sam", "smith"])
+def test_a_chapter_without_any_record_says_not_run_in_its_prose(name, results, shown):
+    """As where a reader keeps records of his own in a folder that has none yet."""
+    book = json.loads((Path(__file__).parents[1] / "book" / f"{name}.ipynb").read_text())
+    page = {"chapter": Chapter(name, {})}
+    for source in ("".join(cell["source"]) for cell in book["cells"]):
+        if source.startswith("chapter.prose("):
+            exec(source, page)
+    assert len(shown) > 5 and "not run" in " ".join(shown)
 
 
 def test_prose_that_asks_for_a_point_that_a_figure_lacks_is_refused(page, results, shown):

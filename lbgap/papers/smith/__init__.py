@@ -37,7 +37,8 @@ def study(settings: PaperSettings) -> Study:
     if any(s.chooses != "test" for s in setups):
         shown.append(tables.choices(networks))
     drawn += figures.equal(networks)
-    if (perplexities := language.perplexities(networks, settings.profile)) is not None:
+    text = None if settings.own else language.TEXTS.get(settings.profile)
+    if (perplexities := language.perplexities(networks, text)) is not None:
         shown.append(perplexities)
     if settings.profile == "quick":
         of = setups[0]

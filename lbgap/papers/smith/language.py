@@ -40,8 +40,8 @@ def zaremba(data: DataSpec, seed: int) -> Train:
     )
 
 
-def perplexities(networks: Networks, profile: str) -> Table | None:
-    """Test perplexity of a profile's language models at their best rates, and of Zaremba et al.'s; None without any."""
+def perplexities(networks: Networks, text: DataSpec | None) -> Table | None:
+    """Test perplexity of a profile's language models at their best rates, and of Zaremba et al.'s on a ``text``; None without."""
     texts = {n: of for n, of in networks.items() if of.setup.data.is_text}
     if not texts:
         return None
@@ -52,9 +52,10 @@ def perplexities(networks: Networks, profile: str) -> Table | None:
         for b in (s.batches[0], s.batches[-1]):
             run = next(iter(sweep[b].runs.values()))[0]
             rows[f"{n}, batch {b}"] = {"test": found[b], "frequencies alone": frequencies(run)}, s.words
-    runs = tuple(zaremba(TEXTS[profile], seed) for seed in range(SEEDS))
-    test = Quantity(tuple((run,) for run in runs), dig("final.test.running.perplexity"))
-    rows[SMALL] = {"test": test, "frequencies alone": frequencies(runs[0])}, small(TEXTS[profile]).words
+    if text is not None:
+        runs = tuple(zaremba(text, seed) for seed in range(SEEDS))
+        test = Quantity(tuple((run,) for run in runs), dig("final.test.running.perplexity"))
+        rows[SMALL] = {"test": test, "frequencies alone": frequencies(runs[0])}, small(text).words
     published = published_cells(FACTS, "perplexity")
     cells = [
         Cell(row, column, published.get((row, column)), quantity, words)

@@ -41,7 +41,7 @@ def zaremba(data: DataSpec, seed: int) -> Train:
 
 
 def perplexities(networks: Networks, text: DataSpec | None) -> Table | None:
-    """Test perplexity of a profile's language models at their best rates, and of Zaremba et al.'s on a ``text``; None without."""
+    """Test perplexity of a profile's language models at their best rates, of Zaremba et al.'s on a ``text``; None without."""
     texts = {n: of for n, of in networks.items() if of.setup.data.is_text}
     if not texts:
         return None

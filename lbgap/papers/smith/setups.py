@@ -257,12 +257,19 @@ def _cpu() -> dict[str, Setup]:
         DataSpec(name="cifar10.half", n_train=1024, n_test=2000, n_validation=1024),
         batches=(16, 64, 256, 1024),
         epochs=20,
-        grids={"SGD": Grid(-6, 0), "momentum": Grid(-6, 1)},
+        grids={
+            "SGD": Grid(-6, 0, more={16: (1,)}),
+            "momentum": Grid(-6, 1, more={16: (1,), 64: (3,), 256: (4,), 1024: (4, 5)}),
+        },
         small=(16, 64),
         large=(256, 1024),
         options=WRN,
         ghosts=64,
+        seeds=4,
         points=4,
+    )
+    plain = replace(
+        wide, options=WRN | SKIPINIT, ghosts=None, grids={"SGD": Grid(-6, 0), "momentum": Grid(-6, 1, more={1024: (4,)})}
     )
     language = Setup(
         "smith.LSTM",
@@ -283,7 +290,7 @@ def _cpu() -> dict[str, Setup]:
         "F1 with batch norm": bn,
         "auto-encoder 30": encoder,
         "WRN-10-1": wide,
-        "WRN-10-1 without batch norm": replace(wide, options=WRN | SKIPINIT, ghosts=None),
+        "WRN-10-1 without batch norm": plain,
         "LSTM 64": language,
     }
 

@@ -29,9 +29,10 @@ def estimators(s: Setup) -> dict[str, dict]:
 
 
 def followed(sweeps: Sweeps) -> tuple[Train, ...]:
-    """The runs whose noise is measured: the largest of the small batches, with momentum, in the middle of its grid."""
-    curve = sweeps.epochs["momentum"][sweeps.setup.small[-1]]
-    return curve.runs[curve.rates[len(curve.rates) // 2]]
+    """The runs whose noise is measured: the largest of the small batches, with momentum, in the middle of its first grid."""
+    s, batch = sweeps.setup, sweeps.setup.small[-1]
+    rates = s.rates or s.grids["momentum"].first(batch)
+    return sweeps.epochs["momentum"][batch].runs[rates[len(rates) // 2]]
 
 
 def scale(sweeps: Sweeps, part: str, estimator: str) -> Quantity:

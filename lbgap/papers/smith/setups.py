@@ -36,10 +36,14 @@ class Grid:
     above: int = 2
     more: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
-    def at(self, batch: int) -> tuple[float, ...]:
-        """Logarithms, base 2, of effective rates."""
+    def first(self, batch: int) -> tuple[float, ...]:
+        """Logarithms, base 2, of the effective rates before any was added."""
         guess = math.floor(min(self.start + self.power * math.log2(batch), self.top) + 0.5)
-        return tuple(map(float, sorted({*range(guess - self.below, guess + self.above + 1), *self.more.get(batch, ())})))
+        return tuple(map(float, range(guess - self.below, guess + self.above + 1)))
+
+    def at(self, batch: int) -> tuple[float, ...]:
+        """Those, and the ones that were added."""
+        return tuple(sorted({*self.first(batch), *map(float, self.more.get(batch, ()))}))
 
 
 @dataclass(frozen=True)

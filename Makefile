@@ -43,8 +43,8 @@ book: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/ruff check .
-	$(BIN)/pytest
-	$(BIN)/pytest --nbval --nbval-current-env -W default book
+	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist loadfile --nbval --nbval-current-env -W default book
 
 # JupyterLab is no part of the pinned environment, but leaves it as it is.
 lab: $(STAMP)

@@ -107,7 +107,7 @@ def _cell(store: Store, paper: str, table: str, place: tuple[str, str]) -> tuple
         if t.name == table
         for cell in t.cells
     )
-    return next(cell for cell in cells if (cell.row, cell.column) == place), bool(reduced)
+    return next(cell for cell in cells if cell.place == place), bool(reduced)
 
 
 def _ratio(measure, with_it: Quantity, without: Quantity) -> float:

@@ -255,7 +255,7 @@ class Chapter:
         absent = [row for row, n in ran.items() if n == 0]
         if not absent:
             return ""
-        rows = html.escape(render.rows_in_words(absent, ran.index))
+        rows = html.escape(render.rows_in_words(absent, frame))
         return f"<p class='lbgap-note'>Not run: {rows}. The whole table: {self._command(name, absent)}.</p>"
 
     def _show(self, figure: Figure, data: pd.DataFrame, prefix: str = "") -> None:

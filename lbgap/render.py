@@ -3,14 +3,14 @@
 import html
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
 from lbgap import trace
-from lbgap.papers.paper import Axis, Figure, Table, network_of
+from lbgap.papers.paper import Axis, Figure, Table
 from lbgap.records import Store
 from lbgap.stats import Estimate
 from lbgap.verdicts import Judged
@@ -82,11 +82,8 @@ def _heading(column: str) -> str:
     return column.replace("_", ", " if "ε" in column else " ")
 
 
-RUNNING = " running"  # a column of this suffix is a second reading of the column before it
-
-
 def table(of: Table, frame: pd.DataFrame, paper: str = "", place: int | None = None) -> str:
-    """Caption, then for each row: published, ours with n, and ours with running statistics where measured.
+    """Caption, then for each row: published, ours with n, and ours in each second reading that there is.
 
     Where there is nothing but ours, a row is a line, with n in a column of its own. What is a reduction of the paper's
     experiment says so beside its numbers.
@@ -95,27 +92,29 @@ def table(of: Table, frame: pd.DataFrame, paper: str = "", place: int | None = N
         paper: whose page this is; each of our numbers then leads to its place in the fold beneath (:func:`fold`).
         place: the table's number on its page.
     """
-    columns = [c for c in dict.fromkeys(frame["column"]) if not c.endswith(RUNNING)]
+    columns, readings = dict.fromkeys(frame["heading"]), dict.fromkeys(["", *frame["reading"]])
     has_published, any_ran = frame["published"].notna().any(), (frame["n"] + frame["diverged"]).any()
-    sources = has_published or frame["column"].str.endswith(RUNNING).any()
+    sources = has_published or len(readings) > 1
     any_reduced = has_published and frame.get("reduced", pd.Series(False)).any()
     lines = []  # (kind, row, source or n, numbers)
     for row in dict.fromkeys(frame["row"]):
-        part = frame[frame["row"] == row].set_index("column")
+        whole = frame[frame["row"] == row].set_index("heading")
+        part = whole[whole["reading"] == ""]
         if has_published:
             shown = [
                 number(part.at[c, "published"], part.at[c, "published_std"], of.digits) if c in part.index else ""
                 for c in columns
             ]
             lines.append(("published", row, "published, full size" if any_reduced else "published", shown))
-        reduced = ", reduced" if has_published and "reduced" in part and part["reduced"].any() else ""
-        for suffix, what in (("", "ours"), (RUNNING, "ours, running")):
-            ours = part.loc[[c + suffix for c in columns if c + suffix in part.index]]
+        reduced = ", reduced" if has_published and "reduced" in whole and whole["reduced"].any() else ""
+        for reading in readings:
+            ours = whole[whole["reading"] == reading]
             if ours["n"].sum() + ours["diverged"].sum():
+                what = f"ours, {reading}" if reading else "ours"
                 label = f"{what}{reduced}, n = {_span(ours['n'])}" if sources else _span(ours["n"])
-                shown = [_ours(ours, row, c + suffix, of, paper) for c in columns]
+                shown = [_ours(ours, c, of, paper) for c in columns]
                 lines.append(("ours" if sources else "alone", row, label, shown))
-            elif not suffix and (has_published or not any_ran):  # without either, the line beneath the table names the row
+            elif not reading and (has_published or not any_ran):  # without either, the line beneath the table names the row
                 lines.append(("ours", row, "ours: not run" if sources else "not run", ["" for _ in columns]))
     heads = [html.escape(_heading(c)) for c in columns]
     labels = [[html.escape(row) for _, row, _, _ in lines], [html.escape(source) for _, _, source, _ in lines]]
@@ -136,15 +135,15 @@ def _quiet_deviation(value: str) -> str:
     return re.sub(r" (± [^<( ]+)", r" <span class='deviation'>\1</span>", value)
 
 
-def _ours(part: pd.DataFrame, row: str, column: str, of: Table, paper: str) -> str:
+def _ours(part: pd.DataFrame, heading: str, of: Table, paper: str) -> str:
     """One of our numbers, as a link to its seeds."""
-    if column not in part.index:
+    if heading not in part.index:
         return ""
-    line = part.loc[column]
+    line = part.loc[heading]
     diverged = f" ({line['diverged']} diverged)" if line["diverged"] else ""
     otherwise = "" if diverged else "undefined" if line["undefined"] else ""
     text = (number(line["mean"], line["std"], of.digits) or otherwise) + diverged
-    return to_records(text, trace.anchor(paper, of.name, row, column)) if paper and text else text or "not run"
+    return to_records(text, trace.anchor(paper, of.name, line["row"], line["column"])) if paper and text else text or "not run"
 
 
 def to_records(text: str, anchor: str, page: str = "") -> str:
@@ -294,18 +293,18 @@ def settings_line(frame: pd.DataFrame) -> str:
     settings = ran.groupby(["profile", "setting"], sort=False)["row"].unique()
     alone = len(settings) == 1
     text = "; ".join(
-        f"{'' if alone else rows_in_words(rows, ran['row']) + ': '}profile {profile}, {setting}"
+        f"{'' if alone else rows_in_words(rows, ran) + ': '}profile {profile}, {setting}"
         for (profile, setting), rows in settings.items()
     )
-    running = " Running: batch norm with running averages." if ran["column"].str.endswith(RUNNING).any() else ""
+    running = " Running: batch norm with running averages." if (ran["reading"] == "running").any() else ""
     return f"<p class='lbgap-note'>Ours: {html.escape(text)}. Mean ± standard deviation over n seeds.{running}</p>"
 
 
-def rows_in_words(rows: Iterable[str], among: Iterable[str]) -> str:
-    """Names of rows; of a network all of whose rows are meant, its name alone."""
-    rows = list(rows)
-    others = {network_of(row) for row in among if row not in rows}
-    names = dict.fromkeys(row if network_of(row) in others else network_of(row) for row in rows)
+def rows_in_words(rows: Collection[str], among: pd.DataFrame) -> str:
+    """Names of rows of a frame; of a network all of whose rows are meant, its name alone, where they bear it."""
+    networks = {row: n for row, n in zip(among["row"], among["network"], strict=True) if n and row.startswith(n)}
+    others = {network for row, network in networks.items() if row not in rows}
+    names = dict.fromkeys(n if (n := networks.get(row)) and n not in others else row for row in rows)
     return ("; " if any("," in name for name in names) else ", ").join(names)
 
 

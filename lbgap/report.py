@@ -51,7 +51,10 @@ def table_frame(table: Table, profile: str, store: Store) -> pd.DataFrame:
             {
                 "table": table.name,
                 "row": cell.row,
-                "column": cell.column,
+                "column": cell.place[1],
+                "network": cell.network,
+                "heading": cell.column,
+                "reading": cell.reading,
                 "published": cell.published.mean if cell.published else np.nan,
                 "published_std": cell.published.std if cell.published and cell.published.std is not None else np.nan,
                 "profile": profile,

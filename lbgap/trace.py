@@ -118,7 +118,7 @@ def _state(value: float | tuple[float, ...], jobs: tuple, store: Store) -> str:
 def _of_table(paper: str, name: str, store: Store) -> Trace:
     table, frame = report.committed_table(paper, name, store)
     cells = {
-        (s.profile, c.row, c.column): c
+        (s.profile, *c.place): c
         for s in report.committed_studies(paper)
         for t in s.tables
         if t.name == name

@@ -14,6 +14,9 @@ def frame(published: float, runs: dict[str, int]) -> pd.DataFrame:
         {
             "row": row,
             "column": "x",
+            "network": "",
+            "heading": "x",
+            "reading": "",
             "published": published,
             "published_std": float("nan"),
             "mean": 1.5 if n else float("nan"),
@@ -52,7 +55,7 @@ def test_a_deviation_is_set_apart_and_a_reading_names_its_rows():
     of = frame(float("nan"), {"a": 5})
     of["std"] = 0.25
     assert "1.50 <span class='deviation'>± 0.25</span>" in render.table(Table("t", "A table", "", ()), of)
-    both = pd.concat([of, of.assign(column="x running")], ignore_index=True)
+    both = pd.concat([of, of.assign(column="x running", reading="running")], ignore_index=True)
     rows = read(render.table(Table("t", "A table", "", ()), both))
     assert [row[-2] for row in rows] == ["ours, n = 5", "ours, running, n = 5"]
 
@@ -105,7 +108,7 @@ def test_a_reduction_says_so_beside_its_number_and_the_published_one_too():
     "column, shown", [("eps1e-3_SB", "ε = 10⁻³, SB"), ("eps5e-4_LB", "ε = 5·10⁻⁴, LB"), ("test_SB", "test SB")]
 )
 def test_columns_are_headed_in_a_reader_s_signs(column, shown):
-    text = render.table(Table("t", "A table", "", ()), frame(2.5, {"a": 5}).assign(column=column))
+    text = render.table(Table("t", "A table", "", ()), frame(2.5, {"a": 5}).assign(heading=column))
     assert BeautifulSoup(text, "html.parser").find_all("th")[2].get_text() == shown
 
 
@@ -136,8 +139,10 @@ def test_a_panel_is_told_in_words_by_its_ends_and_their_order():
         (["F1, as is"], "F1, as is"),
         (["F1, as is", "F1, corrected", "C1: plain"], "F1, C1"),
         (["F1, as is", "C1: plain"], "F1, as is; C1"),
-        (["C1: plain", "small batch"], "C1, small batch"),
+        (["C1: plain", "2,500 images"], "C1; 2,500 images"),
     ],
 )
 def test_rows_are_named_by_their_networks_where_all_of_them_are_meant(rows, words):
-    assert render.rows_in_words(rows, ["F1, as is", "F1, corrected", "C1: plain", "small batch"]) == words
+    networks = {"F1, as is": "F1", "F1, corrected": "F1", "C1: plain": "C1", "2,500 images": "C1"}
+    among = pd.DataFrame(networks.items(), columns=["row", "network"])
+    assert render.rows_in_words(rows, among) == words

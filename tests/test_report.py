@@ -51,21 +51,21 @@ def toy(profile: str) -> Study:
     """Two rows of two cells and one that nobody runs; claims of one, two and no settings; a figure of two panels."""
     of = {name: accuracy(b, profile) for name, b in (("SB", SMALL), ("LB", LARGE), ("XB", HUGE))}
     cells = (
-        Cell("a", "SB", Published(98.0, 0.1), of["SB"], "digits"),
-        Cell("a", "LB", Published(97.0), of["LB"], "digits"),
-        Cell("b", "XB", None, of["XB"], "digits, huge"),
+        Cell("a", "SB", Published(98.0, 0.1), of["SB"], "digits", "a"),
+        Cell("a", "LB", Published(97.0), of["LB"], "digits", "a"),
+        Cell("b", "XB", None, of["XB"], "digits, huge", "b"),
         Cell("c", "SB", Published(50.0), None),
     )
     ratio = Quantity(tuple((run(LARGE, s, profile), run(SMALL, s, profile)) for s in range(SEEDS)), _ratio)
     scope = {"scope": "paper" if profile == "paper" else "reduced"}
     claims = (
-        Claim("T1", "LB below SB", (Case("a: LB - SB", Difference("below"), of["LB"], of["SB"], **scope),)),
+        Claim("T1", "LB below SB", (Case("a: LB - SB", Difference("below"), of["LB"], of["SB"], "a", **scope),)),
         Claim(
             "T2",
             "on one of two",
             (
-                Case("a, plain: LB near SB", Equivalence(0.5), of["LB"], of["SB"], **scope),
-                Case("b: XB at least twice SB", Ratio(2), of["XB"], of["SB"], central=True, **scope),
+                Case("a, plain: LB near SB", Equivalence(0.5), of["LB"], of["SB"], "a", **scope),
+                Case("b: XB at least twice SB", Ratio(2), of["XB"], of["SB"], "b", central=True, **scope),
             ),
             needed=1,
         ),

@@ -64,7 +64,7 @@ def study(settings):
         Cell("digits", f"batch {b}", published[f"batch {b}"], Quantity(jobs(b), dig("final.test.batch.accuracy")), "digits")
         for b in (100, 700)
     )
-    rule = Case("digits: distance, large - small", Difference("below"), travelled(700), travelled(100))
+    rule = Case("digits: distance, large - small", Difference("below"), travelled(700), travelled(100), "digits")
     curves = tuple(
         Series("distance", str(b), jobs(b), lambda r: zip(r["distance"]["update"], r["distance"]["value"], strict=True))
         for b in (100, 700)

@@ -199,7 +199,7 @@ def test_of_every_table_figure_and_claim_each_value_is_that_of_its_records_and_e
     places, readers = [], {}
     for study in report.committed_studies(name):
         for table in study.tables:
-            readers |= {(study.profile, table.name, c.row, c.column): c.quantity for c in table.cells if c.quantity}
+            readers |= {(study.profile, table.name, *c.place): c.quantity for c in table.cells if c.quantity}
         for claim in (*study.claims, *study.questions):
             for s in claim.cases:
                 readers |= {(study.profile, claim.id, s.label, side): q for side, q in (("A", s.a), ("B", s.b)) if q}

@@ -208,7 +208,7 @@ def of_toy(store: Store, *settings: Case, needed: int | None = None) -> verdicts
 
 def gap(network: str, batch: int, direction: str = "below", **fields) -> Case:
     """Whether a batch size's accuracy lies below (above) the small one's."""
-    return Case(f"{network}: gap", Difference(direction), accuracy(batch), accuracy(SMALL), **fields)
+    return Case(f"{network}: gap", Difference(direction), accuracy(batch), accuracy(SMALL), network, **fields)
 
 
 @pytest.fixture
@@ -260,8 +260,8 @@ def test_a_second_reading_stands_beside_the_verdict_and_does_not_enter_it(record
 
 
 def test_a_rule_that_presupposes_a_gap_is_not_asked_where_there_is_none(recorded):
-    asked = Case("a: best below", Difference("below"), accuracy(LARGE), accuracy(SMALL), given=gap("a", LARGE))
-    idle = replace(asked, label="b: best below", given=gap("b", HUGE))
+    asked = Case("a: best below", Difference("below"), accuracy(LARGE), accuracy(SMALL), "a", given=gap("a", LARGE))
+    idle = replace(asked, label="b: best below", network="b", given=gap("b", HUGE))
     found = of_toy(recorded, asked, idle)
     assert [f.verdict for _, f in found.findings] == ["replicated", "not asked"]
     assert found.findings[1][1].reason == "presupposes what is inconclusive (b: gap)"

@@ -67,6 +67,7 @@ def study(settings):
     """Table 1, a figure and two claims, from runs that differ in the batch alone."""
     quick = settings.profile == "quick"
     recipe = Recipe(
+        network="linear",
         model="halves.linear",
         data=DataSpec(name="halves"),
         small=20,

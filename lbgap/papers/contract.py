@@ -119,13 +119,13 @@ def _names_are_unique(paper: Paper, study: Study) -> Iterator[str]:
 
 def _cells_say_what_made_them(paper: Paper, study: Study) -> Iterator[str]:
     for table in study.tables:
-        cells = [(cell.row, cell.column) for cell in table.cells]
+        cells = [cell.place for cell in table.cells]
         yield from (f"{table.name} has the cell {row}, {column} twice" for row, column in _twice(cells))
         for cell in table.cells:
             if cell.quantity and not cell.words:
-                yield f"{table.name} has no words for what makes the number of {cell.row}, {cell.column}"
+                yield f"{table.name} has no words for what makes the number of {', '.join(cell.place)}"
             if cell.words and not cell.quantity:
-                yield f"{table.name} has words for what makes {cell.row}, {cell.column}, and no quantity"
+                yield f"{table.name} has words for what makes {', '.join(cell.place)}, and no quantity"
 
 
 def _published_numbers_are_the_papers(paper: Paper, study: Study) -> Iterator[str]:
@@ -136,7 +136,7 @@ def _published_numbers_are_the_papers(paper: Paper, study: Study) -> Iterator[st
         if table.name not in paper.facts.get("tables", {}):
             yield f"{table.name} has the number {table.number} and is not in the YAML; accepted is None for a table of ours"
             continue
-        cells = {(cell.row, cell.column): cell for cell in table.cells}
+        cells = {cell.place: cell for cell in table.cells}
         published = _published(paper, table.name)
         for place, cell in cells.items():
             given = _entry(cell)
@@ -205,12 +205,16 @@ def _seeds_at_fault(claim: Claim, committed: bool) -> Iterator[tuple[str, str]]:
 
 
 def _claims_say_what_they_show(paper: Paper, study: Study) -> Iterator[str]:
-    """In a committed profile a claim has its central effect; each rule says what was run; a second reading has a first."""
+    """In a committed profile a claim has its central effect; a rule says on which network, and what was run; a second reading
+    has a first.
+    """
     for claim in (*study.claims, *study.questions):
         if study.profile != "quick" and claim.cases and not any(case.central for case in claim.cases):
             yield f"{claim.id} names no central effect"
         first = {(case.label, case.rule) for case in claim.cases if not case.reading}
         for case in claim.cases:
+            if not (case.network and case.label.startswith(case.network)):
+                yield f"{claim.id}, '{case.label}' does not begin with its network, '{case.network}'"
             if not case.where:
                 yield f"{claim.id}, '{case.label}' has no words for what was run"
             if case.reading and (case.label.replace(f", {case.reading}", ""), case.rule) not in first:
@@ -227,7 +231,7 @@ def _jobs_are_read_together(paper: Paper, study: Study) -> Iterator[str]:
 
 def _quantities(study: Study) -> Iterator[tuple[str, Quantity]]:
     for table in study.tables:
-        yield from ((f"{table.name}, {c.row}, {c.column}", c.quantity) for c in table.cells if c.quantity)
+        yield from ((f"{table.name}, {', '.join(c.place)}", c.quantity) for c in table.cells if c.quantity)
     for claim in (*study.claims, *study.questions):
         yield from ((f"{claim.id}, '{s.label}'", q) for s in claim.cases for q in s.quantities)
 

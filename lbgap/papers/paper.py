@@ -8,7 +8,6 @@ import itertools
 import json
 import math
 import operator
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
@@ -115,13 +114,26 @@ class Published:
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of a table; ``words`` say what produced our number."""
+    """One place of a table.
+
+    Attributes:
+        words: what produced our number.
+        network: the one that it is of, as the paper names it.
+        reading: the name of a second reading of the column, which stands in a line beneath it.
+    """
 
     row: str
     column: str
     published: Published | None
     quantity: Quantity | None
     words: str = ""
+    network: str = ""
+    reading: str = ""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Row and column, the reading behind the latter: what files, links and prose call the cell."""
+        return self.row, f"{self.column} {self.reading}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -187,16 +199,12 @@ class Figure:
     mark: Literal["line", "point", "interval", "heat"] = "line"
 
 
-def network_of(label: str) -> str:
-    """The network that a row or a case is about: its name comes first, up to a colon or comma."""
-    return re.split("[,:]", label)[0]
-
-
 @dataclass(frozen=True)
 class Case:
-    """A rule on one case of a claim; the label begins with the network's name, up to a colon or comma.
+    """A rule on one case of a claim; the label begins with the network.
 
     Attributes:
+        network: the one that the case is about.
         scope: how the rule tests the claim.
         where: in words, what was run.
         central: whether this is the effect that a reader of the claim should see.
@@ -211,6 +219,7 @@ class Case:
     rule: Rule
     a: Quantity
     b: Quantity | None = None
+    network: str = ""
     scope: Scope = "reduced"
     where: str = ""
     central: bool = False
@@ -219,11 +228,6 @@ class Case:
     reading: str = ""
     given: "Case | None" = None
     unasked: str = ""
-
-    @property
-    def network(self) -> str:
-        """The network that the case is about."""
-        return network_of(self.label)
 
     @property
     def text(self) -> str:
@@ -319,10 +323,10 @@ class Study:
     def networks(self) -> dict[Job, str]:
         """The network of each job that a table has, as the paper names it, and of the runs that are measured."""
         out = {}
-        for cell in (cell for table in self.tables for cell in table.cells if cell.quantity):
+        for cell in (cell for table in self.tables for cell in table.cells if cell.quantity and cell.network):
             for job in (job for jobs in cell.quantity.jobs for job in jobs):
                 for of in (job, *(weights.run for weights in job.parents)):
-                    out.setdefault(of, network_of(cell.row))
+                    out.setdefault(of, cell.network)
         return out
 
     def jobs(self, only: Iterable[str] = ()) -> list[Job]:

@@ -25,15 +25,46 @@ DATA_NAMES = {
 Batch = str | int  # "SB", "LB", or a batch size
 
 
+class Experiment:
+    """A network and how it is trained: cells and cases that are made of it say which network it is, and what was run.
+
+    Subclasses have ``network``, its name for a reader; ``words``, the setting; ``own``, whether the setting is the paper's.
+    """
+
+    network: str
+    words: str
+    own: bool
+    data: DataSpec
+
+    @property
+    def scope(self) -> Scope:
+        """Of a claim that is tested here: the paper's where the setting is the paper's own and on all of its data."""
+        return "paper" if self.own and self.data.size == lookup(self.data.name).n_train else "reduced"
+
+    def case(self, label: str, rule: Rule, a: Quantity, b: Quantity | None = None, **fields) -> Case:
+        """A claim's rule on quantities of this experiment."""
+        scope = "reading" if fields.get("reading") else self.scope
+        return Case(label, rule, a, b, **({"network": self.network, "scope": scope, "where": self.words} | fields))
+
+    def cell(self, row: str, column: str, quantity: Quantity, published: Published | None = None, **fields) -> Cell:
+        """A place of a table that has a quantity of this experiment."""
+        return Cell(row, column, published, quantity, **({"network": self.network, "words": self.words} | fields))
+
+    def cells(self, row: str, columns: Mapping[str, Quantity], **fields) -> list[Cell]:
+        """The places of a row, by column."""
+        return [self.cell(row, column, quantity, **fields) for column, quantity in columns.items()]
+
+
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Experiment):
     """How one network is trained, and with how many seeds; "SB" and "LB" name its two batch sizes.
 
     ``regime`` holds what changes after the start: (epoch, {"learning_rate": ..., "weight_decay": ...}). ``factor``
     multiplies every learning rate. ``adapted`` is regime adaptation (Hoffer et al. 2017): budget and boundaries are counted in
     the small batch's updates, whatever the batch. ``ghosts`` is the ghost batch size of those variants that have one.
     ``options`` are the network's, ``fixed`` other fields of each run. Seeds count from ``first_seed``; with ``own_subset``
-    each draws training examples of its own. ``own`` says that all of this is the paper's.
+    each draws training examples of its own. ``own`` says that all of this is the paper's. ``network`` is the name that rows
+    and cases have for it.
     """
 
     model: str
@@ -53,16 +84,7 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     own: bool = False
-
-    @property
-    def scope(self) -> Scope:
-        """Of a claim that is tested here: the paper's where the recipe is the paper's own and on all of its data."""
-        return "paper" if self.own and self.data.size == lookup(self.data.name).n_train else "reduced"
-
-    def case(self, label: str, rule: Rule, a: Quantity, b: Quantity | None = None, **fields) -> Case:
-        """A claim's rule on quantities of this recipe, which says the scope and what was run."""
-        scope = "reading" if fields.get("reading") else self.scope
-        return Case(label, rule, a, b, **({"scope": scope, "where": self.words} | fields))
+    network: str = ""
 
     def changed(self, **changes) -> "Recipe":
         """The same recipe with some fields replaced; None leaves a field as it is."""
@@ -210,8 +232,8 @@ class Recipe:
         return f"{data}, batch {self.small} / {self.large}, {budget}, {rate}{precision}"
 
 
-def named(recipes: dict[str, Recipe], settings: Settings) -> dict[str, Recipe]:
-    """Those of a profile's networks that ``settings.networks`` names; all of them where it names none.
+def named(recipes: dict[str, Experiment], settings: Settings) -> dict[str, Experiment]:
+    """Those of a profile's networks that ``settings.networks`` names, which know their names; all of them where it names none.
 
     Raises:
         ValueError: a network that the profile does not have.
@@ -219,7 +241,7 @@ def named(recipes: dict[str, Recipe], settings: Settings) -> dict[str, Recipe]:
     for network in settings.networks or ():
         if network not in recipes:
             raise ValueError(f"networks contains '{network}'; profile {settings.profile} accepts {', '.join(recipes)}")
-    return {n: s for n, s in recipes.items() if n in (settings.networks or recipes)}
+    return {n: replace(s, network=n) for n, s in recipes.items() if n in (settings.networks or recipes)}
 
 
 def point(panel: str, line: str, x: float, quantity: Quantity) -> Series:
@@ -249,21 +271,23 @@ def published_cells(facts: dict, name: str) -> dict[tuple[str, str], Published]:
     }
 
 
+Columns = Mapping[str, Callable[[Recipe], Quantity]]
+
+
 def published_table(
-    facts: dict, name: str, recipes: dict[str, Recipe], columns: dict[str, Callable[[Recipe], Quantity]]
+    facts: dict, name: str, recipes: dict[str, Recipe], columns: Columns, second: Mapping[str, Columns] | None = None
 ) -> Table:
-    """A row per network of a paper's table; a network that a profile does not train has published values alone."""
+    """A row per network of a paper's table; a network that a profile does not train has published values alone.
+
+    Args:
+        second: by name, second readings of columns.
+    """
     of, published, cells = facts["tables"][name], published_cells(facts, name), []
     for network in of["rows"]:
         recipe = recipes.get(network)
-        cells += [
-            Cell(
-                network,
-                column,
-                published.get((network, column)),
-                quantity(recipe) if recipe else None,
-                recipe.words if recipe else "",
-            )
-            for column, quantity in columns.items()
-        ]
+        words = recipe.words if recipe else ""
+        for reading, read in ({"": columns} | dict(second or {})).items():
+            for column, quantity in read.items():
+                reported = None if reading else published.get((network, column))
+                cells.append(Cell(network, column, reported, quantity(recipe) if recipe else None, words, network, reading))
     return Table(name, of["title"], of["unit"], tuple(cells), int(name.removeprefix("table")))

@@ -34,7 +34,7 @@ def quantity(batch: int, seeds: int, **changes) -> Quantity:
 def rule(label: str, seeds: int, others: int | None = None) -> Case:
     """Large batch against small."""
     sides = quantity(300, seeds), quantity(50, others or seeds)
-    return Case(label, Difference("below"), *sides, where="digits", central=True)
+    return Case(label, Difference("below"), *sides, network="F1", where="digits", central=True)
 
 
 def sound(settings: Settings) -> Study:
@@ -213,6 +213,10 @@ FAULTS = {
     "a rule without words": (
         in_profile("cpu", in_claim(cases=(replace(rule("F1", 5), where=""),))),
         CPU + "T1, 'F1' has no words for what was run",
+    ),
+    "a rule on no network": (
+        in_profile("cpu", in_claim(cases=(replace(rule("F1", 5), network=""),))),
+        CPU + "T1, 'F1' does not begin with its network, ''",
     ),
     "a second reading alone": (
         in_profile("cpu", in_claim(cases=(rule("F2", 5), replace(rule("F1, peak", 5), reading="peak")))),

@@ -157,7 +157,7 @@ def test_sharpness_tables_ask_for_the_papers_measure():
                     epsilon = float(re.match("eps([0-9e-]+)", cell.column)[1])
                     assert job.arguments["epsilon"] == epsilon
                     assert job.arguments["space"] == space
-                    assert job.arguments["batch_norm"] == ("running" if cell.column.endswith("running") else "batch")
+                    assert job.arguments["batch_norm"] == (cell.reading or "batch")
                     assert job.arguments.get("p", 100) == 100
                     assert job.arguments.get("iterations", 10) == 10
                     (at,) = job.of
@@ -191,7 +191,7 @@ def changes(plain: Train, run: Train) -> dict:
 def test_robust_training_is_of_the_large_batch_on_all_of_mnist(profile):
     of = study(profile)
     f1 = {run.batch_size: run for run in runs(of, ["table2/F1"]) if run.seed == 0}
-    cells = {(c.row, c.column): c.quantity for t in of.tables for c in t.cells if t.name == "robust"}
+    cells = {c.place: c.quantity for t in of.tables for c in t.cells if t.name == "robust"}
     asked = {"SB": (256, {}), "LB": (6000, {})}
     asked |= {f"LB, {k}": (6000, {"robust": r.model_dump()}) for k, r in ROBUST.items()}
     assert {row for row, _ in cells} == set(asked)

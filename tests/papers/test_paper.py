@@ -43,9 +43,9 @@ def first(results) -> float:
 def study() -> Study:
     """Rows a and b of a table, a figure of one run, a claim that compares the two with a third, more seeds than the rest."""
     cells = (
-        Cell("a", "x", Published(1.0), Quantity(runs(100), first)),
-        Cell("a", "y", None, Quantity(runs(200), first)),
-        Cell("b", "x", Published(1.0, 0.1), Quantity(runs(300), first)),
+        Cell("a", "x", Published(1.0), Quantity(runs(100), first), network="a"),
+        Cell("a", "y", None, Quantity(runs(200), first), network="a"),
+        Cell("b", "x", Published(1.0, 0.1), Quantity(runs(300), first), network="b"),
         Cell("c", "x", Published(2.0), None),
     )
     axis = Axis("p", "x", "y")

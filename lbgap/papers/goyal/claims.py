@@ -54,14 +54,17 @@ def _on_the_sweep(s: Recipe) -> Iterator[tuple[str, Case]]:
         return one[0] - two[0] if one and two else None
 
     for b in (b for b in s.sizes if b != s.small and b <= s.large):
-        label, fields = f"{s.title}, {times(s, b)}: error - the reference batch's", {"published": above(b, s.small)}
+        label, fields = f"{s.network}, {times(s, b)}: error - the reference batch's", {"published": above(b, s.small)}
         yield "G1", s.case(label, Equivalence(MARGIN), s.error(b), reference, central=b == s.large, **fields)
     for b in (b for b in s.sizes if b == 2 * s.large):
-        label, fields = f"{s.title}, {times(s, b)}: error - the large batch's", {"published": above(b, s.large)}
+        label, fields = f"{s.network}, {times(s, b)}: error - the large batch's", {"published": above(b, s.large)}
         yield "G2", s.case(label, Difference("above"), s.error(b), s.error("LB"), central=True, **fields)
     largest = max(s.sizes)
     if largest > s.large:
-        label, fields = f"{s.title}, {times(s, largest)}: error - the reference batch's", {"published": above(largest, s.small)}
+        label, fields = (
+            f"{s.network}, {times(s, largest)}: error - the reference batch's",
+            {"published": above(largest, s.small)},
+        )
         yield "G2", s.case(label, Difference("above", SHARPLY), s.error(largest), reference, **fields)
 
 
@@ -69,15 +72,15 @@ def _on_warmup(s: Recipe) -> Iterator[tuple[str, Case]]:
     none, constant, gradual = (warmed(s, kind) for kind in ("no", "constant", "gradual"))
     higher = Difference("above")
     reported = _published("table1", ("no warmup", "error"), ("gradual warmup", "error"))
-    label = f"{s.title}, validation: no warmup - gradual"
+    label = f"{s.network}, validation: no warmup - gradual"
     yield "G3", s.case(label, higher, none.error("LB"), gradual.error("LB"), central=True, published=reported)
-    label = f"{s.title}, training: no warmup - gradual"
+    label = f"{s.network}, training: no warmup - gradual"
     yield "G3", s.case(label, higher, none.error("LB", "train"), gradual.error("LB", "train"))
     reported = _published("table1", ("constant warmup", "error"), ("no warmup", "error"))
-    label = f"{s.title}, validation: constant warmup - none"
+    label = f"{s.network}, validation: constant warmup - none"
     yield "G4", s.case(label, higher, constant.error("LB"), none.error("LB"), central=True, published=reported)
     before, after = (_training_error_at(constant, math.ceil(s.warmup_epochs) + i) for i in (0, 1))
-    yield "G4", s.case(f"{s.title}, training error: first epoch after the jump - last before it", higher, after, before)
+    yield "G4", s.case(f"{s.network}, training error: first epoch after the jump - last before it", higher, after, before)
 
 
 def _training_error_at(s: Recipe, epoch: int) -> Quantity:
@@ -92,14 +95,14 @@ def _on_curves(s: Recipe) -> Iterator[tuple[str, Case]]:
         return float(np.abs(one - other).mean())
 
     distance = Quantity(side_by_side(s.runs("LB"), s.runs("SB")), apart)
-    label = f"{s.title}: mean distance of the training errors after epoch {first}, large and reference batch"
+    label = f"{s.network}: mean distance of the training errors after epoch {first}, large and reference batch"
     yield "G5", s.case(label, Difference("below", -MARGIN), distance, constant(distance), central=True, scope="reading")
 
 
 def _on_rates(s: Recipe) -> Iterator[tuple[str, Case]]:
     for scaling, row in (("square root", "large, square root"), ("none", "large, no scaling")):
         reported = _published("table2a", ("large, linear", "error"), (row, "error"))
-        label = f"{s.title}: linear scaling - {'no' if scaling == 'none' else scaling} scaling"
+        label = f"{s.network}: linear scaling - {'no' if scaling == 'none' else scaling} scaling"
         other, fields = s.changed(scaling=scaling), {"central": scaling == "square root", "published": reported}
         yield "G6", s.case(label, Difference("below"), s.error("LB"), other.error("LB"), **fields)
     rows = {"SB": ("reference, {}", "reference, the rate"), "LB": ("large, linear, {}", "large, linear")}
@@ -112,7 +115,7 @@ def _on_rates(s: Recipe) -> Iterator[tuple[str, Case]]:
         )
         for batch, (row, middle) in rows.items()
     }
-    label = f"{s.title}: what half and twice the rate lose on average, large - reference batch"
+    label = f"{s.network}: what half and twice the rate lose on average, large - reference batch"
     sides = (sensitivity(s, "LB"), sensitivity(s, "SB"))
     yield "G8", s.case(label, Difference("above"), *sides, central=True, published=float(reported["LB"] - reported["SB"]))
 
@@ -129,10 +132,10 @@ def _on_gammas(s: Recipe) -> Iterator[tuple[str, Case]]:
         zero, one = (begun(s, gamma).error(batch) for gamma in (0, 1))
         gains[batch] = difference(zero, one)
         reported = _published("table2b", (row, "gamma 0"), (row, "gamma 1"))
-        label = f"{s.title}, {row} batch: scale 0 - scale 1"
+        label = f"{s.network}, {row} batch: scale 0 - scale 1"
         yield "G7", s.case(label, Difference("below"), zero, one, central=batch == "LB", published=reported)
     reported = _published("table2b", ("large", "gamma 0"), ("large", "gamma 1"))
     reported -= _published("table2b", ("reference", "gamma 0"), ("reference", "gamma 1"))
     why = f"the published step, {abs(reported):.2f} points, is smaller than five seeds can resolve"
-    label = f"{s.title}: scale 0 - scale 1, large - reference batch"
+    label = f"{s.network}: scale 0 - scale 1, large - reference batch"
     yield "G7", s.case(label, Difference("below"), gains["LB"], gains["SB"], published=reported, unasked=why)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from lbgap.papers.goyal.recipes import Recipe
 from lbgap.papers.goyal.tables import ERROR
-from lbgap.papers.paper import Case, Cell, Table, difference
+from lbgap.papers.paper import Case, Table, difference
 from lbgap.stats import Difference
 
 
@@ -29,17 +29,14 @@ def mistakes(s: Recipe) -> dict[str, Recipe]:
 
 def table(s: Recipe) -> Table:
     """The large batch as it should be, and with each mistake."""
-    right, cells = s.error("LB"), [Cell("as it should be", "error", None, s.error("LB"), s.words)]
+    right, cells = s.error("LB"), [s.cell("as it should be", "error", s.error("LB"))]
     for row, wrong in mistakes(s).items():
-        cells += [
-            Cell(row, "error", None, wrong.error("LB"), s.words),
-            Cell(row, "cost", None, difference(wrong.error("LB"), right), s.words),
-        ]
+        cells += [s.cell(row, "error", wrong.error("LB")), s.cell(row, "cost", difference(wrong.error("LB"), right))]
     return Table("pitfalls", "What each mistake of section 3 costs at the large batch", f"{ERROR}; points", tuple(cells))
 
 
 def rules(s: Recipe) -> Iterator[tuple[str, Case]]:
     """Q3: each of them costs validation error."""
     for name, wrong in mistakes(s).items():
-        label = f"{s.title}: {name}: wrong - right"
+        label = f"{s.network}: {name}: wrong - right"
         yield "Q3", s.case(label, Difference("above"), wrong.error("LB"), s.error("LB"), central=name.startswith("R1"))

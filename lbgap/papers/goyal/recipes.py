@@ -25,7 +25,6 @@ class Recipe(recipe.Recipe):
     """A network whose rate follows the batch; "SB" is the reference batch, to which the rate belongs, "LB" the large one.
 
     Attributes:
-        title: the network, for a reader.
         sizes: the batches of the sweep, the reference and the large one among them.
         n: images of a worker, whose batch norm has statistics of its own.
         scaling: how the rate grows with the batch (a name in ``RULES``); ``factor`` multiplies what it says.
@@ -33,7 +32,6 @@ class Recipe(recipe.Recipe):
             and the rate are larger than the reference's (section 5.1).
     """
 
-    title: str = ""
     sizes: tuple[int, ...] = ()
     n: int = OWN["workers_of"]
     scaling: Literal["linear", "square root", "none"] = "linear"
@@ -87,7 +85,7 @@ class Recipe(recipe.Recipe):
         words = super().words.replace(
             f"batch {self.small} / {self.large}", f"batch {self.small} / {self.large} of n = {self.n}"
         )
-        return f"{self.title}, {words} at the smaller batch"
+        return f"{self.network}, {words} at the smaller batch"
 
 
 class PaperSettings(Settings):
@@ -140,17 +138,7 @@ def _digits() -> dict[str, Recipe]:
     """ResNet-8 on digits, without augmentation."""
     return {
         "ResNet-8": Recipe(
-            "goyal.ResNet",
-            DataSpec(name="digits"),
-            32,
-            128,
-            9,
-            _at(0.8),
-            seeds=3,
-            title="ResNet-8",
-            sizes=(32, 128),
-            n=32,
-            warmup_epochs=2.0,
+            "goyal.ResNet", DataSpec(name="digits"), 32, 128, 9, _at(0.8), seeds=3, sizes=(32, 128), n=32, warmup_epochs=2.0
         )
     }
 
@@ -165,13 +153,12 @@ def _small() -> dict[str, Recipe]:
         256,
         18,
         _at(0.4),
-        title="ResNet-8",
         sizes=(64, 128, 256, 512, 1024),
         n=64,
         warmup_epochs=2.0,
         options={"stem_stride": 2},
     )
-    return {"ResNet-8": s, "ResNet-14": s.changed(title="ResNet-14", options={"stem_stride": 2, "depth": 14})}
+    return {"ResNet-8": s, "ResNet-14": s.changed(options={"stem_stride": 2, "depth": 14})}
 
 
 def _published() -> dict[str, Recipe]:
@@ -183,7 +170,6 @@ def _published() -> dict[str, Recipe]:
         OWN["large"],
         OWN["epochs"],
         SGD,
-        title="ResNet-50",
         sizes=tuple(64 * 2**i for i in range(11)),
         own=True,
     )
@@ -191,11 +177,10 @@ def _published() -> dict[str, Recipe]:
         model="goyal.ResNet",
         data=DataSpec(name="cifar10", n_train=45_000, n_validation=5000, augment="hoffer"),
         options={"depth": 14},
-        title="ResNet-14",
         sizes=tuple(64 * 2**i for i in range(10)),
         own=False,
     )
-    return {"ResNet-50": s, "ResNet-101": s.changed(model="goyal.ResNet-101", title="ResNet-101"), "ResNet-14": cifar}
+    return {"ResNet-50": s, "ResNet-101": s.changed(model="goyal.ResNet-101"), "ResNet-14": cifar}
 
 
 def _at(rate: float) -> OptimizerSpec:

@@ -7,11 +7,11 @@ from lbgap.papers.recipe import published_cells
 ERROR = "validation error, percent"
 
 
-def _table(name: str, ours: dict[tuple[str, str], Quantity], words: str) -> Table:
+def _table(name: str, ours: dict[tuple[str, str], Quantity], s: Recipe | None) -> Table:
     """A table of the paper: every published number, and ours at the same place or in a column beside it."""
     of, published = FACTS["tables"][name], published_cells(FACTS, name)
     cells = [
-        Cell(*place, published.get(place), ours.get(place), words if place in ours else "")
+        s.cell(*place, ours[place], published=published.get(place)) if place in ours else Cell(*place, published[place], None)
         for place in dict.fromkeys((*published, *ours))
     ]
     return Table(name, of["title"], of["unit"], tuple(cells), int(name[5]))
@@ -27,7 +27,7 @@ def warmups(s: Recipe) -> Table:
         for row, (of, batch) in rows.items()
         for column, split in (("error", "test"), ("training error", "train"))
     }
-    return _table("table1", ours, s.words)
+    return _table("table1", ours, s)
 
 
 def warmed(s: Recipe, kind: str) -> Recipe:
@@ -44,7 +44,7 @@ def rates(s: Recipe) -> Table:
         ours[large, "error"] = s.changed(factor=factor).error("LB")
     ours["large, no scaling", "error"] = s.changed(scaling="none").error("LB")
     ours["large, square root", "error"] = s.changed(scaling="square root").error("LB")
-    return _table("table2a", ours, s.words)
+    return _table("table2a", ours, s)
 
 
 def begun(s: Recipe, gamma: float) -> Recipe:
@@ -59,13 +59,13 @@ def gammas(s: Recipe) -> Table:
         for row, batch in (("reference", "SB"), ("large", "LB"))
         for gamma in (1, 0)
     }
-    return _table("table2b", ours, s.words)
+    return _table("table2b", ours, s)
 
 
 def deeper(s: Recipe | None) -> Table:
     """Table 2c: another network by the same rule."""
     ours = {(row, "error"): s.error(batch) for row, batch in (("reference", "SB"), ("large", "LB"))} if s else {}
-    return _table("table2c", ours, s.words if s else "")
+    return _table("table2c", ours, s)
 
 
 def times(s: Recipe, batch: int) -> str:
@@ -84,20 +84,30 @@ def sweep(s: Recipe, name: str = "batches") -> Table:
     cells = []
     published = {b * s.small / OWN["reference"] for b in FACTS["sweep"]} if name == "batches" else set()
     for b in sorted({*s.sizes, *published}):
-        row, own = times(s, b), b in s.sizes
-        ours = {"error": s.error(b), "training error": s.error(b, "train")} if own else {"error": None}
-        if own and b != s.small:
-            ours["error above the reference batch's"] = difference(s.error(b), s.error("SB"))
-        for column, quantity in ours.items():
-            beside = published_error(s, b) if column == "error" and name == "batches" else None
-            cells.append(Cell(row, column, beside, quantity, s.words if quantity else ""))
+        row = times(s, b)
+        beside = published_error(s, b) if name == "batches" else None
+        if b not in s.sizes:
+            cells.append(Cell(row, "error", beside, None))
+            continue
+        cells += [s.cell(row, "error", s.error(b), published=beside), s.cell(row, "training error", s.error(b, "train"))]
+        if b != s.small:
+            cells.append(s.cell(row, "error above the reference batch's", difference(s.error(b), s.error("SB"))))
     title = f"Batches in multiples of the reference batch ({OWN['reference']} in the paper), linear scaling, gradual warmup"
     if name != "batches":
-        title = f"{s.title}: {title[0].lower()}{title[1:]}"
+        title = f"{s.network}: {title[0].lower()}{title[1:]}"
     return Table(name, title, ERROR, tuple(cells))
 
 
 def hours() -> Table:
     """Published run times: 90 epochs on ImageNet."""
-    cells = [Cell(row, "hours", Published(value), None) for row, value in FACTS["hours"].items()]
+    cells = [
+        Cell(
+            f"{r['network']}, {r['images']} images on {r['GPUs']} GPUs",
+            "hours",
+            Published(r["hours"]),
+            None,
+            network=r["network"],
+        )
+        for r in FACTS["hours"]
+    ]
     return Table("hours", "Time of a run of 90 epochs on ImageNet, by workers", "hours", tuple(cells))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from lbgap.papers.goyal.recipes import LAST, Recipe
 from lbgap.papers.goyal.tables import ERROR, times
-from lbgap.papers.paper import Case, Cell, Quantity, Table, best_on_the_others, combined, difference
+from lbgap.papers.paper import Case, Quantity, Table, best_on_the_others, combined, difference
 from lbgap.stats import Difference
 
 MARGIN = 1.0  # point of error that counts as nothing given up
@@ -50,7 +50,7 @@ def table(s: Recipe) -> Table:
         linear, best = s.error(b), tuned(s, b)
         columns = {"linear rule": linear, "tuned rate": best, "rule - tuned": difference(linear, best)}
         columns["tuned / rule's rate"] = combined(math.log2, chosen_factor(s, b))
-        cells += [Cell(times(s, b), column, None, quantity, s.words) for column, quantity in columns.items()]
+        cells += s.cells(times(s, b), columns)
     title = "The rate tuned at each batch, in multiples of the reference batch"
     return Table("tuned", title, f"{ERROR}; ratio of rates as a power of 2", tuple(cells))
 
@@ -58,7 +58,7 @@ def table(s: Recipe) -> Table:
 def grid(s: Recipe) -> Table:
     """Error at every rate that was tried."""
     cells = [
-        Cell(times(s, b), f"{factor:g} × the rule's rate", None, s.changed(factor=factor).error(b), s.words)
+        s.cell(times(s, b), f"{factor:g} × the rule's rate", s.changed(factor=factor).error(b))
         for b in s.sizes
         for factor in factors(s, b)
     ]
@@ -68,10 +68,10 @@ def grid(s: Recipe) -> Table:
 def rules(s: Recipe) -> Iterator[tuple[str, Case]]:
     """Q1 up to the large batch, Q2 beyond it."""
     for b in s.sizes:
-        label, words = f"{s.title}, {times(s, b)}: rule - tuned rate", {"where": s.words}
+        label, words = f"{s.network}, {times(s, b)}: rule - tuned rate", {"where": s.words}
         if b <= s.large:
             yield "Q1", s.case(label, Difference("below", -MARGIN), s.error(b), tuned(s, b), central=b == s.large, **words)
         else:
             yield "Q2", s.case(label, Difference("above"), s.error(b), tuned(s, b), central=b == 2 * s.large, **words)
-            label = f"{s.title}, {times(s, b)}, tuned rates: error - the reference batch's"
+            label = f"{s.network}, {times(s, b)}, tuned rates: error - the reference batch's"
             yield "Q2", s.case(label, Difference("above"), tuned(s, b), tuned(s, s.small), **words)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 from lbgap.papers.hoffer.recipes import COLUMNS, Column, Recipes, accuracy, column
-from lbgap.papers.paper import Cell, Table, best_on_the_others, difference, network_of
+from lbgap.papers.paper import Table, best_on_the_others, difference
 from lbgap.papers.recipe import Recipe
 
 
@@ -43,10 +43,8 @@ def released(recipes: Recipes) -> Table:
     cells = []
     for row, (chosen, varied) in disagreements(recipes).items():
         one, other = accuracy(chosen), accuracy(varied)
-        cells += [
-            Cell(row, c, None, q, recipes[network_of(row)].words)
-            for c, q in (("as chosen", one), ("as varied", other), ("difference", difference(other, one)))
-        ]
+        columns = {"as chosen": one, "as varied": other, "difference": difference(other, one)}
+        cells += recipes[chosen[0].network].cells(row, columns)
     title = "The code, the text and our own choices: one thing varied at a time"
     return Table("released", title, "validation accuracy, percent", tuple(cells))
 
@@ -54,7 +52,7 @@ def released(recipes: Recipes) -> Table:
 def other_batch(s: Recipe) -> Table:
     """The ladder with a quarter of the small and the large batch, and the same rates: what the choice of batch decides."""
     other = s.changed(small=s.small // 4, large=s.large // 4, ghosts=s.small // 4)
-    cells = [Cell("F1", c, None, accuracy(column(other, c)), other.words) for c in COLUMNS if c != "+RA"]
+    cells = [other.cell("F1", c, accuracy(column(other, c))) for c in COLUMNS if c != "+RA"]
     return Table("quarter", "F1 with a quarter of both batch sizes, same rates", "validation accuracy, percent", tuple(cells))
 
 
@@ -74,11 +72,11 @@ def search(s: Recipe) -> Table:
     """Every rate for each batch, and for each seed the rate that is best on the other seeds."""
     words = s.words.replace(f"at {s.optimizer.learning_rate:g}", "at the rate of the row")
     cells = [
-        Cell(f"rate {s.optimizer.learning_rate * f:g}", name, None, accuracy(_at_rate(s, name, f)), words)
+        s.cell(f"rate {s.optimizer.learning_rate * f:g}", name, accuracy(_at_rate(s, name, f)), words=words)
         for f in FACTORS
         for name in SEARCHED
     ]
     for name in SEARCHED:
         best = best_on_the_others([accuracy(_at_rate(s, name, f)) for f in FACTORS])
-        cells.append(Cell("best on the other seeds", name, None, best, words))
+        cells.append(s.cell("best on the other seeds", name, best, words=words))
     return Table("search", "F1 at other initial rates; later rates in proportion", "validation accuracy, percent", tuple(cells))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from lbgap.papers import walk
 from lbgap.papers.hoffer.recipes import Column, accuracy
-from lbgap.papers.paper import Axis, Cell, Figure, Quantity, Table, difference, side_by_side
+from lbgap.papers.paper import Axis, Figure, Quantity, Table, difference, side_by_side
 from lbgap.papers.recipe import Recipe, point
 from lbgap.schedule import square_root_scaling
 
@@ -55,7 +55,7 @@ def table(n: str, s: Recipe) -> Table:
                 "most apart from SB, %": apart(n, s, b, corrected),
                 "apart in the end, %": apart(n, s, b, corrected, at_the_end=True),
             }
-            cells += [Cell(f"{n}, batch {b}, {treatment}", c, None, q, words) for c, q in columns.items()]
+            cells += s.cells(f"{n}, batch {b}, {treatment}", columns, words=words)
     return Table(
         "walk", "Distance from the start at the initial rate", f"fits from update {walk.FIRST} on", tuple(cells), digits=3
     )
@@ -74,9 +74,7 @@ def beginnings(n: str, s: Recipe) -> Table:
             for name, b in lasting.items()
         }
         columns |= {f"apart, {name}, %": apart(n, s, b, True, first=first) for name, b in lasting.items() if b > s.small}
-        cells += [
-            Cell(f"{n}, from update {first}", c, None, q, walked(n, s, s.small, False)[0].words) for c, q in columns.items()
-        ]
+        cells += walked(n, s, s.small, False)[0].cells(f"{n}, from update {first}", columns)
     title = "What the first update decides: log over root as is, most apart from SB corrected"
     return Table("beginnings", title, "difference of r²; percent", tuple(cells), digits=3)
 
@@ -137,7 +135,7 @@ def longer(n: str, s: Recipe) -> Table:
         rows = {f"{n}, × {times}": read(prolonged(s, times)) for times in LONGER}
         *_, before, last = rows
         rows[f"{n}, × {LONGER[-1]} - × {LONGER[-2]}"] = difference(rows[last], rows[before])
-        cells += [Cell(row, column, None, quantity, s.words) for row, quantity in rows.items()]
+        cells += [s.cell(row, column, quantity) for row, quantity in rows.items()]
     return Table("longer", "High-rate phases times as long as the regime's", "validation accuracy, percent", tuple(cells))
 
 

@@ -1,7 +1,7 @@
 """Tables 1 and 2, the ladder: each remedy added to the last."""
 
 from lbgap.papers.hoffer.recipes import COLUMNS, FACTS, Recipes, accuracy, column
-from lbgap.papers.paper import Axis, Cell, Figure, Quantity, Table
+from lbgap.papers.paper import Axis, Figure, Quantity, Table
 from lbgap.papers.recipe import point, published_table
 
 
@@ -48,5 +48,5 @@ def fitted(recipes: Recipes) -> Table:
     for n, s in recipes.items():
         for c in COLUMNS:
             of, batch = column(s, c)
-            cells.append(Cell(n, c, None, of.accuracy(batch, "train", "running"), s.words))
+            cells.append(s.cell(n, c, of.accuracy(batch, "train", "running")))
     return Table("fitted", "Training accuracy of the same runs, without augmentation and dropout", "percent", tuple(cells))

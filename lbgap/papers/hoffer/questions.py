@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from lbgap.papers.hoffer.recipes import COLUMNS, FACTS, Recipes, accuracy, column
-from lbgap.papers.paper import Case, Cell, Claim, Table, claims, difference
+from lbgap.papers.paper import Case, Claim, Table, claims, difference
 from lbgap.papers.recipe import Recipe
 from lbgap.stats import Difference
 
@@ -28,7 +28,7 @@ def images(recipes: Recipes) -> Table:
         of["+RA"] = accuracy(column(s, "+RA"))
         of["+RA - SB, as many images"] = difference(of["+RA"], of["SB, as many images"])
         of["SB, as many images - SB"] = difference(of["SB, as many images"], of["SB"])
-        cells += [Cell(n, c, None, q, s.words) for c, q in of.items()]
+        cells += s.cells(n, of)
     return Table("images", "Updates or images? The small batch on as many images as +RA sees", "percent; points", tuple(cells))
 
 
@@ -42,7 +42,7 @@ def momentum(recipes: Recipes) -> Table:
     cells = []
     for n, s in recipes.items():
         m = with_momentum(s)
-        cells += [Cell(f"{n}, momentum 0.9", c, None, accuracy(column(m, c)), m.words) for c in COLUMNS]
+        cells += [m.cell(f"{n}, momentum 0.9", c, accuracy(column(m, c))) for c in COLUMNS]
     return Table("momentum", "The ladder of C1 with momentum 0.9, same rates", "validation accuracy, percent", tuple(cells))
 
 

@@ -40,12 +40,12 @@ def study(settings: PaperSettings) -> Study:
         return Study(
             "keskar",
             "quick",
-            (*shown, *tables.sharpnesses(recipes, ("batch",))),
+            (*shown, *tables.sharpnesses(recipes)),
             tuple(drawn),
             claims_on(recipes, only=("K1", "K4", "K5", "K9")),
             reference=(run, of.sharpness(run)),
         )
-    shown += [*tables.sharpnesses(recipes, ("batch", "running")), tables.peaks(recipes), tables.directions(recipes)]
+    shown += [*tables.sharpnesses(recipes, ("running",)), tables.peaks(recipes), tables.directions(recipes)]
     drawn.append(figures.paths(recipes))
     if settings.own:  # another batch, rate or budget: what the paper varies further does not apply
         return Study("keskar", settings.profile, tuple(shown), tuple(drawn), claims_on(recipes))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from lbgap.papers.keskar.recipes import BATCHES, ROBUST, robustly, vary
-from lbgap.papers.paper import Case, Cell, Table, difference
+from lbgap.papers.paper import Case, Table, difference
 from lbgap.papers.recipe import Recipe
 from lbgap.stats import Difference
 
@@ -23,7 +23,7 @@ def table(recipe: Recipe) -> Table:
     for kind, s in of.items():
         columns = {f"{split}_{b}": s.accuracy(b, split) for split in ("train", "test") for b in BATCHES}
         columns |= {"test, LB - SB": gaps[kind], "gap, treated - plain": difference(gaps[kind], gaps["plain"])}
-        cells += [Cell(f"F1, {kind}", c, None, q, s.words) for c, q in columns.items() if (kind, c[:3]) != ("plain", "gap")]
+        cells += [s.cell(f"F1, {kind}", c, q) for c, q in columns.items() if (kind, c[:3]) != ("plain", "gap")]
     return Table("both_treated", "Robust training of both batches: F1 with dropout", "percent; points", tuple(cells))
 
 

@@ -7,7 +7,7 @@ of the subset too. Batches grow with the data: 256 and a tenth of it at full siz
 from collections.abc import Iterator
 
 from lbgap.papers.keskar.recipes import ADAM, BATCHES, FACTS, Recipes
-from lbgap.papers.paper import Axis, Case, Cell, Figure, Quantity, Table, combined, difference, published
+from lbgap.papers.paper import Axis, Case, Figure, Quantity, Table, combined, difference, published
 from lbgap.papers.recipe import Recipe, point
 from lbgap.spec import DataSpec
 from lbgap.stats import Difference, Equivalence, Ratio, Trend
@@ -22,7 +22,8 @@ def at_size(n: int) -> Recipe:
     """C1 on ``n`` images of each seed's own, the paper's 100 epochs at its ratio of data to batch."""
     small, large = round(256 * n / FULL), n // 10
     data = DataSpec(name="cifar10", n_train=None if n == FULL else n)
-    return Recipe("keskar.C1", data, small, large, 100, ADAM, evaluate_every=5, own_subset=n < FULL, fixed=BF16)
+    fixed = {"own_subset": n < FULL, "fixed": BF16, "network": "C1"}
+    return Recipe("keskar.C1", data, small, large, 100, ADAM, evaluate_every=5, **fixed)
 
 
 def sharp(s: Recipe, batch: str) -> Quantity:
@@ -48,7 +49,7 @@ def table() -> Table:
         columns = {f"{split}_{b}": s.accuracy(b, split) for split in ("train", "test") for b in BATCHES}
         columns |= {"test, LB - SB": gap(s)} | {f"eps1e-3_{b}": sharp(s, b) for b in BATCHES}
         columns |= {"LB / SB": sharpness_ratio(s), "distance, SB / LB": distance_ratio(s)}
-        cells += [Cell(f"{n:,} images", column, None, quantity, s.words) for column, quantity in columns.items()]
+        cells += s.cells(f"{n:,} images", columns)
     return Table("data_size", "C1 by the number of training images", "percent; points; metric 2.1; ratio", tuple(cells))
 
 
@@ -106,7 +107,7 @@ def precision_table(recipes: Recipes) -> Table:
         columns["test, difference"] = difference(other.accuracy(b), s.accuracy(b))
         columns |= {"eps1e-3, float32": s.sharp(b), "eps1e-3, bfloat16": other.sharp(b)}
         columns["sharpness, ratio"] = combined(lambda new, old: new / old, other.sharp(b), s.sharp(b))
-        cells += [Cell(f"C1, {b}", column, None, quantity, s.words) for column, quantity in columns.items()]
+        cells += s.cells(f"C1, {b}", columns)
     return Table("precision", "C1 trained in float32 and in bfloat16", "percent; points; metric 2.1; ratio", tuple(cells))
 
 

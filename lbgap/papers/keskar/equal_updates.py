@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lbgap.papers.keskar.recipes import BATCHES
-from lbgap.papers.paper import Case, Cell, Quantity, Table, combined, dig, side_by_side
+from lbgap.papers.paper import Case, Quantity, Table, combined, dig, side_by_side
 from lbgap.papers.recipe import Recipe
 from lbgap.stats import Ratio
 
@@ -52,9 +52,8 @@ def table(s: Recipe) -> Table:
         columns |= {name: measured(of, b) for name, measured in MEASURED.items()}
         if row != "SB":
             columns["eps1e-3, / SB"] = combined(lambda large, small: large / small, of.sharp(b), s.sharp("SB"))
-        cells += [Cell(f"F1, {row}", column, None, quantity, of.words) for column, quantity in columns.items()]
-    equal = at_the_loss_of_sb(s)
-    cells.append(Cell("F1, LB at SB's training loss", "eps1e-3", None, equal, s.changed(adapted=True).words))
+        cells += of.cells(f"F1, {row}", columns)
+    cells.append(s.changed(adapted=True).cell("F1, LB at SB's training loss", "eps1e-3", at_the_loss_of_sb(s)))
     return Table("equal_updates", "F1 at equal epochs, updates and training loss", "percent; nats; measures", tuple(cells))
 
 

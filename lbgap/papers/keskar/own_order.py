@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from lbgap.papers.keskar.recipes import BATCHES
-from lbgap.papers.paper import Case, Cell, Table, combined
+from lbgap.papers.paper import Case, Table, combined
 from lbgap.papers.recipe import Recipe
 from lbgap.stats import Difference, Ratio
 
@@ -18,7 +18,7 @@ def table(recipe: Recipe) -> Table:
     for row, s in _orders(recipe).items():
         columns = {f"test_{b}": s.accuracy(b) for b in BATCHES} | {f"eps1e-3_{b}": s.sharp(b) for b in BATCHES}
         columns["LB / SB"] = combined(lambda large, small: large / small, s.sharp("LB"), s.sharp("SB"))
-        cells += [Cell(f"F1, {row}", column, None, quantity, s.words) for column, quantity in columns.items()]
+        cells += s.cells(f"F1, {row}", columns)
     return Table("own_order", "F1 with an order of the data of each seed's own", "percent; metric 2.1", tuple(cells))
 
 

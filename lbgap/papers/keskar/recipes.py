@@ -77,7 +77,7 @@ def recipes_of(settings: PaperSettings) -> Recipes:
 
 
 def _recipe(network: str, data: DataSpec, small: int, large: int, epochs: int) -> Recipe:
-    return Recipe(f"keskar.{network}", data, small, large, epochs, ADAM, evaluate_every=2)
+    return Recipe(f"keskar.{network}", data, small, large, epochs, ADAM, evaluate_every=2, network=network)
 
 
 def along_recipes(settings: PaperSettings, recipes: Recipes) -> Recipes:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from lbgap.papers.keskar.recipes import BATCHES, FACTS, Recipes
-from lbgap.papers.paper import Case, Cell, Quantity, Table, combined, constant
+from lbgap.papers.paper import Case, Quantity, Table, combined, constant
 from lbgap.papers.recipe import Recipe
 from lbgap.stats import Ratio
 
@@ -50,8 +50,8 @@ def table(recipes: Recipes) -> Table:
         for scale in SCALES:
             large, small = (_sharp(s, b, scale) for b in ("LB", "SB"))
             columns = {"SB": small, "LB": large, "LB / SB": combined(lambda a, b: a / b, large, small)}
-            cells += [Cell(f"{n}, entries N(0, 1) x {scale:g}", c, None, q, s.words) for c, q in columns.items()]
-        cells.append(Cell(f"{n}, calibrated on SB", "LB / SB", None, calibrated(n, s), s.words))
+            cells += s.cells(f"{n}, entries N(0, 1) x {scale:g}", columns)
+        cells.append(s.cell(f"{n}, calibrated on SB", "LB / SB", calibrated(n, s)))
     return Table("subspace_scale", "Random subspaces of other scales", "metric 2.1, epsilon 1e-3; ratio", tuple(cells))
 
 

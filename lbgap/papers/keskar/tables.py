@@ -4,34 +4,30 @@ import math
 from collections.abc import Callable
 
 from lbgap.papers.keskar.recipes import BATCHES, EPSILONS, FACTS, ROBUST, VARIANTS, Recipes, augment, conserve, robustly, vary
-from lbgap.papers.paper import Cell, Jobs, Quantity, Table, combined, difference, dig
-from lbgap.papers.recipe import Recipe, published_table
+from lbgap.papers.paper import Jobs, Quantity, Table, combined, difference, dig
+from lbgap.papers.recipe import Columns, Recipe, published_table
 from lbgap.spec import Measure
 
 
 def accuracies(recipes: Recipes) -> Table:
     """Table 2, with running statistics beside it."""
     columns = {f"{split}_{b}": lambda s, b=b, split=split: s.accuracy(b, split) for split in ("train", "test") for b in BATCHES}
-    columns |= {f"test_{b} running": lambda s, b=b: s.accuracy(b, "test", "running") for b in BATCHES}
-    return published_table(FACTS, "table2", recipes, columns)
+    running = {f"test_{b}": lambda s, b=b: s.accuracy(b, "test", "running") for b in BATCHES}
+    return published_table(FACTS, "table2", recipes, columns, {"running": running})
 
 
-def sharpnesses(recipes: Recipes, readings: tuple[str, ...]) -> list[Table]:
-    """Tables 3 (full space) and 4 (random subspace), in each of the readings of batch norm."""
+def sharpnesses(recipes: Recipes, second: tuple[str, ...] = ()) -> list[Table]:
+    """Tables 3 (full space) and 4 (random subspace), in the authors' reading of batch norm and in ``second`` ones."""
+
+    def columns(space: str, reading: str) -> Columns:
+        return {
+            f"{label}_{b}": lambda s, b=b, e=e: s.sharp(b, e, space=space, batch_norm=reading)
+            for label, e in EPSILONS.items()
+            for b in BATCHES
+        }
+
     return [
-        published_table(
-            FACTS,
-            name,
-            recipes,
-            {
-                f"{label}_{b}{'' if reading == 'batch' else ' ' + reading}": lambda s, b=b, e=e, r=reading, space=space: (
-                    s.sharp(b, e, space=space, batch_norm=r)
-                )
-                for reading in readings
-                for label, e in EPSILONS.items()
-                for b in BATCHES
-            },
-        )
+        published_table(FACTS, name, recipes, columns(space, "batch"), {reading: columns(space, reading) for reading in second})
         for name, space in (("table3", "full"), ("table4", "random"))
     ]
 
@@ -57,7 +53,7 @@ def peaks(recipes: Recipes) -> Table:
         best = {b: s.chosen_test_accuracy(b) for b in BATCHES}
         columns = {f"{b}, best - last": difference(best[b], s.accuracy(b)) for b in BATCHES}
         columns["LB's best - SB's last"] = difference(best["LB"], s.accuracy("SB"))
-        cells += [Cell(n, column, None, quantity, s.words) for column, quantity in columns.items()]
+        cells += s.cells(n, columns)
     return Table("peaks", "The epoch that is best on the other seeds against the last", "points of test accuracy", tuple(cells))
 
 
@@ -79,7 +75,7 @@ def gaps(recipes: Recipes, treated: Recipes) -> Table:
             if n in treated and n.startswith("C"):  # the others are not augmented
                 rows[f"{n}, augmented"] = gap(augment(s), reading)
                 rows[f"{n}, augmented - plain"] = difference(rows[f"{n}, augmented"], rows[n])
-            cells += [Cell(row, column, None, quantity, s.words) for row, quantity in rows.items()]
+            cells += [s.cell(row, column, quantity) for row, quantity in rows.items()]
     return Table("gaps", "The gap in test accuracy, LB - SB, read in three ways", "points", tuple(cells))
 
 
@@ -104,7 +100,7 @@ def directions(recipes: Recipes) -> Table:
     for n, s in recipes.items():
         for column, part in PARTS.items():
             share = share_of_the_rise(s, part)
-            cells.append(Cell(n, column, None, combined(lambda rise: 100 * rise, share), s.words))
+            cells.append(s.cell(n, column, combined(lambda rise: 100 * rise, share)))
     title = "LB: the rise of the loss in parts of the box"
     return Table("directions", title, "percent of the largest rise, epsilon 1e-3", tuple(cells))
 
@@ -121,7 +117,7 @@ def treated(recipes: Recipes) -> Table:
             columns = {split: of.accuracy(b, split) for split in ("train", "test")}
             columns["training loss"] = of.of_runs(b, dig("final.train.batch.loss"))
             columns["eps1e-3"] = of.sharp(b)
-            cells += [Cell(row, column, None, quantity, s.words) for column, quantity in columns.items()]
+            cells += s.cells(row, columns)
     return Table("treated", "The two remedies beside plain training", "percent; nats; metric 2.1", tuple(cells))
 
 
@@ -130,10 +126,9 @@ def robust(recipe: Recipe) -> Table:
     rows = {b: (recipe, b) for b in BATCHES} | {f"LB, {kind}": (robustly(recipe, kind), "LB") for kind in ROBUST}
     cells = []
     for row, (s, batch) in rows.items():
-        columns = {split: s.accuracy(batch, split) for split in ("train", "test")}
-        columns["test running"] = s.accuracy(batch, "test", "running")
-        columns |= {label: s.sharp(batch, e) for label, e in EPSILONS.items()}
-        cells += [Cell(row, column, None, quantity, s.words) for column, quantity in columns.items()]
+        cells += s.cells(row, {split: s.accuracy(batch, split) for split in ("train", "test")})
+        cells.append(s.cell(row, "test", s.accuracy(batch, "test", "running"), reading="running"))
+        cells += s.cells(row, {label: s.sharp(batch, e) for label, e in EPSILONS.items()})
     return Table("robust", "Adversarial and stability training of F1", "percent; metric 2.1", tuple(cells))
 
 
@@ -145,7 +140,7 @@ def variants(recipe: Recipe) -> Table:
         columns = {f"{split}_{b}": s.accuracy(b, split) for split in ("train", "test") for b in BATCHES}
         columns["test, LB - SB"] = difference(columns["test_LB"], columns["test_SB"])
         columns |= {f"eps1e-3_{b}": s.sharp(b) for b in BATCHES}
-        cells += [Cell(row, column, None, quantity, s.words) for column, quantity in columns.items()]
+        cells += s.cells(row, columns)
     return Table("variants", "F1 with one thing changed", "percent; points; metric 2.1, epsilon 1e-3", tuple(cells))
 
 
@@ -176,7 +171,7 @@ def ruler(recipe: Recipe) -> Table:
     for label, of, arguments in rows:
         small, large = (of.sharp(b, **arguments) for b in BATCHES)
         ratio = combined(sharpness_ratio, large, small)
-        cells += [Cell(label, c, None, q, of.words) for c, q in (("SB", small), ("LB", large), ("LB / SB", ratio))]
+        cells += [of.cell(label, c, q) for c, q in (("SB", small), ("LB", large), ("LB / SB", ratio))]
     return Table("ruler", "The same two solutions under different rulers", "metric 2.1, epsilon 1e-3", tuple(cells))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from lbgap.papers.keskar.data_size import BF16
 from lbgap.papers.keskar.recipes import ADAM, BATCHES
-from lbgap.papers.paper import Case, Cell, Quantity, Table, best_on_the_others, difference
+from lbgap.papers.paper import Case, Quantity, Table, best_on_the_others, difference
 from lbgap.papers.recipe import Recipe
 from lbgap.spec import DataSpec
 from lbgap.stats import Difference
@@ -28,6 +28,7 @@ RECIPE = Recipe(
     own_subset=True,
     evaluate_every=5,
     fixed=BF16,
+    network="C1",
 )
 
 
@@ -54,10 +55,10 @@ def table() -> Table:
         s = at_rate(rate)
         columns = {f"{split}_{b}": late(s, b, split) for split in ("validation", "test") for b in BATCHES}
         columns["test, LB - SB"] = difference(columns["test_LB"], columns["test_SB"])
-        cells += [Cell(f"C1, Adam at {rate:g}", column, None, quantity, s.words) for column, quantity in columns.items()]
+        cells += s.cells(f"C1, Adam at {rate:g}", columns)
     columns = {f"test_{b}": tuned(b) for b in BATCHES}
     columns["test, LB - SB"] = difference(columns["test_LB"], columns["test_SB"])
-    cells += [Cell("C1, the best on held-out images", column, None, q, RECIPE.words) for column, q in columns.items()]
+    cells += RECIPE.cells("C1, the best on held-out images", columns)
     return Table("tuned", "C1 with the rate tuned at each batch size", "percent; points", tuple(cells))
 
 

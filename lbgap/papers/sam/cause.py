@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lbgap.papers.paper import Case, Cell, Quantity, Table, combined, constant, difference
+from lbgap.papers.paper import Case, Quantity, Table, combined, constant, difference
 from lbgap.papers.recipe import Recipe
 from lbgap.papers.sam import compute, grid
 from lbgap.papers.sam.recipes import M, Recipes, with_sam
@@ -38,7 +38,7 @@ def table(recipes: Recipes, rho: float) -> Table:
                 columns["test"] = runs.accuracy("LB", "test", "running")
                 if row != "plain":
                     columns["test loss, - plain"] = difference(columns["test loss"], grid.loss(plain, "LB"))
-                cells += [Cell(f"{n}, {network}, {row}", column, None, q, runs.words) for column, q in columns.items()]
+                cells += runs.cells(f"{n}, {network}, {row}", columns)
     return Table("cause", "The large batch at the report's one rate: dropout or batch norm", "nats; percent", tuple(cells))
 
 
@@ -67,7 +67,7 @@ def precision_table(recipes: Recipes) -> Table:
         runs = {"bfloat16": tuned_sam(s, "LB"), "float32": tuned_sam(s, "LB").fixing(precision="float32")}
         columns = {name: of.accuracy("LB", "test", "running") for name, of in runs.items()}
         columns["difference"] = difference(columns["bfloat16"], columns["float32"])
-        cells += [Cell(f"{n}, LB, SAM", column, None, q, s.words) for column, q in columns.items()]
+        cells += s.cells(f"{n}, LB, SAM", columns)
     return Table("precision", "SAM in bfloat16 against float32", "percent; points", tuple(cells))
 
 
@@ -101,7 +101,7 @@ def sharpness_table(recipes: Recipes) -> Table:
     for n, s in recipes.items():
         for row, way in solutions(s).items():
             columns = {"test": way.recipe.accuracy(way.batch, "test", "running"), **measures(way.recipe, way.batch)}
-            cells += [Cell(f"{n}, {row}", column, None, quantity, way.recipe.words) for column, quantity in columns.items()]
+            cells += way.recipe.cells(f"{n}, {row}", columns)
     title = "How sharp the tuned solutions are, measure by measure"
     return Table("measures", title, "percent; metric 2.1; nats, rho 0.05; 1 / weight²", tuple(cells), digits=3)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lbgap import schedule
-from lbgap.papers.paper import Axis, Case, Cell, Figure, Table, difference
+from lbgap.papers.paper import Axis, Case, Figure, Table, difference
 from lbgap.papers.recipe import Recipe, point
 from lbgap.papers.sam import grid
 from lbgap.papers.sam.recipes import M, Recipes, at_rate
@@ -75,7 +75,7 @@ def table(recipes: Recipes) -> Table:
                 columns["test, - SB"] = difference(test[row], test["SB"])
             if row != "LB":
                 columns["test, - LB"] = difference(test[row], test["LB"])
-            cells += [Cell(f"{n}, {row}", column, None, quantity, way.recipe.words) for column, quantity in columns.items()]
+            cells += way.recipe.cells(f"{n}, {row}", columns)
     title = "What to spend on: accuracy at a large batch, and what it costs"
     return Table("compute", title, "gradients of the plain run; percent; nats; points", tuple(cells))
 

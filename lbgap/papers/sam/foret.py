@@ -7,8 +7,9 @@ the epochs, chosen on the other seeds.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
-from lbgap.papers.paper import Case, Cell, Quantity, Table, best_on_the_others, combined
+from lbgap.papers.paper import Case, Quantity, Table, best_on_the_others, combined
 from lbgap.papers.recipe import Recipe, published_table
 from lbgap.papers.sam import compute
 from lbgap.papers.sam.recipes import FACTS, M, Recipes, with_sam
@@ -29,17 +30,18 @@ WIDE = {  # rows of Table 1 that need no other network or augmentation: epochs, 
 # ---------------------------------------------------------------- the paper's own runs
 
 
-def _own(model: str, data: DataSpec, epochs: int, rate: float, decay: float, **options) -> Recipe:
+def _own(network: str, model: str, data: DataSpec, epochs: int, rate: float, decay: float, **options) -> Recipe:
     """A run of Foret et al., plain."""
     optimizer = OptimizerSpec(name="sgd", learning_rate=rate, momentum=0.9, nesterov=True, weight_decay=decay, clip_norm=5.0)
     fixed = {"annealing": "cosine", "slice_size": M, "curve_reading": "running"}
-    return Recipe(model, data, 256, 256, epochs, optimizer, evaluate_every=10, options=options, fixed=fixed, own=True)
+    of = {"options": options, "fixed": fixed, "own": True, "network": network}
+    return Recipe(model, data, 256, 256, epochs, optimizer, evaluate_every=10, **of)
 
 
 def _wide(row: str, data: str = "C10") -> Recipe:
     epochs, rate, decay, _ = WIDE[row]
     names = {"C10": "cifar10", "C100": "cifar100"}
-    return _own("foret.WRN", DataSpec(name=names[data], augment="hoffer"), epochs, rate, decay)
+    return _own("WRN-28-10", "foret.WRN", DataSpec(name=names[data], augment="hoffer"), epochs, rate, decay)
 
 
 def _sam(s: Recipe, rho: float, ascents: int = 1) -> Recipe:
@@ -67,7 +69,7 @@ def _columns(data: str) -> dict[str, Callable[[str], Quantity]]:
 def _noisy(level: str) -> Recipe:
     noise, _ = LEVELS[level]
     data = DataSpec(name="cifar10", augment="hoffer", label_noise=noise)
-    return _own("hoffer.ResNet", data, 200, 0.1, 5e-4, depth=32)
+    return _own("ResNet-32", "hoffer.ResNet", data, 200, 0.1, 5e-4, depth=32)
 
 
 def _noisy_accuracy(row: str, level: str) -> Quantity | None:
@@ -87,7 +89,7 @@ def tables(own: bool) -> list[Table]:
         cells = []
         for cell in bare.cells:
             found = quantity(cell.row, cell.column)
-            cells.append(Cell(cell.row, cell.column, cell.published, found, words(cell.row, cell.column) if found else ""))
+            cells.append(replace(cell, quantity=found, words=words(cell.row, cell.column) if found else ""))
         return Table(bare.name, bare.title, bare.unit, tuple(cells), bare.number, bare.digits)
 
     def first(row: str, column: str) -> Quantity | None:
@@ -118,7 +120,7 @@ def own_rules() -> Iterator[tuple[str, Case]]:
     for row in WIDE:
         for data in ("C10", "C100"):
             sam, sgd = (of(row) for of in _columns(data).values())
-            fields = {"central": data == "C10" and row == next(iter(WIDE))}
+            fields = {"central": data == "C10" and row == next(iter(WIDE)), "network": row}
             yield "A1", _wide(row, data).case(f"{row}, {data}: test error, SAM - SGD", below, sam, sgd, **fields)
     for level in LEVELS:
         sides = (_noisy_accuracy(row, level) for row in ("SAM", "SGD"))
@@ -146,7 +148,7 @@ def noise_table(recipes: Recipes) -> Table:
     for n, s in recipes.items():
         for row, runs in zip(("plain", "SAM"), noisy(s), strict=True):
             columns = {"test": runs.accuracy("SB", "test", "running"), "noisy labels": runs.accuracy("SB", "train", "running")}
-            cells += [Cell(f"{n}, {row}", column, None, quantity, runs.words) for column, quantity in columns.items()]
+            cells += runs.cells(f"{n}, {row}", columns)
     title = f"{NOISE:.0%} of the training labels drawn anew: batch of the small size, rho {NOISE_RHO:g}"
     return Table("noise", title, "percent", tuple(cells))
 
@@ -161,7 +163,7 @@ def radius_table(recipes: Recipes) -> Table:
             rows |= {f"rho {CHOSEN[batch].rho:g}, {k} ascent{'s' * (k > 1)}": _stepping(s, batch, k) for k in steps}
             for row, runs in rows.items():
                 columns = {"test": runs.accuracy(batch, "test", "running")}
-                cells += [Cell(f"{n}, batch {size}, {row}", c, None, q, runs.words) for c, q in columns.items()]
+                cells += runs.cells(f"{n}, batch {size}, {row}", columns)
     return Table("radius", "The default radius, the chosen one, and several ascents", "percent", tuple(cells))
 
 

@@ -6,7 +6,7 @@
 
 from collections.abc import Iterator
 
-from lbgap.papers.paper import Axis, Case, Cell, Figure, Quantity, Table, combined, constant, dig
+from lbgap.papers.paper import Axis, Case, Figure, Quantity, Table, combined, constant, dig
 from lbgap.papers.recipe import Recipe, point
 from lbgap.papers.sam.recipes import OPTIMIZERS, RHO, M, Recipes, at_rate, with_sam
 from lbgap.spec import Job
@@ -50,7 +50,7 @@ def table(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho: floa
                 of, row = arm(s, name, rho), f"{n}, {optimizer}, batch {b}, {name}"
                 columns = {"train loss": loss(of, b, "train"), "test loss": loss(of, b)}
                 columns |= {"test": of.accuracy(b, "test", "running"), "eps1e-3": sharp(of, b)}
-                cells += [Cell(row, column, None, quantity, s.words) for column, quantity in columns.items()]
+                cells += s.cells(row, columns)
     return Table("grid", "The report's grid at one rate for all batches", "nats; percent; metric 2.1", tuple(cells))
 
 
@@ -82,7 +82,7 @@ def rules(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho: floa
         fields = {"scope": "reading", "unit": "nats", "where": s.words}
         central = s is first
         label = f"{n}, {optimizer}: test loss, batch {large} - {sizes[0]}"
-        yield "V1", Case(label, Difference("above"), loss(s, large), loss(s, sizes[0]), central=central, **fields)
+        yield "V1", s.case(label, Difference("above"), loss(s, large), loss(s, sizes[0]), central=central, **fields)
         for reading, name in (("", "SAM"), (mode, ARMS[-1])):
             of, shown = arm(s, name, rho), f", {reading}" if reading else ""
             again = {"reading": reading}
@@ -90,11 +90,14 @@ def rules(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho: floa
                 for b in sizes:
                     label = f"{n}{shown}, batch {b}: test loss, SAM - plain"
                     is_central = central and b == large and not reading
-                    yield "V2", Case(label, Difference("above"), loss(of, b), loss(s, b), central=is_central, **fields, **again)
+                    yield (
+                        "V2",
+                        of.case(label, Difference("above"), loss(of, b), loss(s, b), central=is_central, **fields, **again),
+                    )
             label = f"{n}, {optimizer}{shown}, batch {large}: sharpness, SAM / plain"
             is_central = central and not reading
             ratio = fields | {"unit": "times"}
-            yield "V3", Case(label, Ratio(1), sharp(of, large), sharp(s, large), central=is_central, **ratio, **again)
+            yield "V3", of.case(label, Ratio(1), sharp(of, large), sharp(s, large), central=is_central, **ratio, **again)
             if optimizer == "Adam" and (n, "SGD") in arms:
                 sgd = arm(arms[n, "SGD"], name, rho)
                 for b in sizes:
@@ -102,7 +105,7 @@ def rules(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho: floa
                     is_central = b == large and not reading
                     yield (
                         "V4",
-                        Case(label, Difference("above"), loss(of, b), loss(sgd, b), central=is_central, **fields, **again),
+                        of.case(label, Difference("above"), loss(of, b), loss(sgd, b), central=is_central, **fields, **again),
                     )
 
 
@@ -112,7 +115,7 @@ def parts_table(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho
     for (n, optimizer), s in arms.items():
         for part in (large, M if m is None else m):
             of = with_sam(s, rho, None if part == large else part)
-            cells.append(Cell(f"{n}, {optimizer}, m = {part}", "test", None, of.accuracy(large, "test", "running"), s.words))
+            cells.append(s.cell(f"{n}, {optimizer}, m = {part}", "test", of.accuracy(large, "test", "running")))
     return Table("parts", f"m-SAM at a batch of {large}", "percent", tuple(cells))
 
 
@@ -134,7 +137,7 @@ def time_table(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho:
         for b in sizes:
             plain, sam = seconds(s, b), seconds(arm(s, "SAM", rho), b)
             columns = {"plain": plain, "SAM": sam, "SAM / plain": combined(lambda a, b: a / b, sam, plain)}
-            cells += [Cell(f"{n}, {optimizer}, batch {b}", c, None, q, s.words) for c, q in columns.items()]
+            cells += s.cells(f"{n}, {optimizer}, batch {b}", columns)
     return Table("time", "Processor time of whole runs", "seconds; times", tuple(cells))
 
 
@@ -146,4 +149,4 @@ def time_rules(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho:
                 times = combined(lambda a, b: a / b - 2, seconds(arm(s, "SAM", rho), b), seconds(s, b))
                 label = f"{n}, batch {b}: processor time, SAM / plain, minus 2"
                 fields = {"scope": "reading", "unit": "times", "where": s.words, "central": b == sizes[-1] and n != "CIFAR-10"}
-                yield "V5", Case(label, Equivalence(0.5), times, constant(times), **fields)
+                yield "V5", s.case(label, Equivalence(0.5), times, constant(times), **fields)

@@ -8,7 +8,7 @@ to the records. The five seeds of every comparison are others.
 
 from dataclasses import dataclass
 
-from lbgap.papers.paper import Cell, Quantity, Table
+from lbgap.papers.paper import Quantity, Table
 from lbgap.papers.recipe import Recipe
 from lbgap.papers.sam.recipes import Recipes, at_rate, with_sam
 
@@ -73,7 +73,7 @@ def table(recipes: Recipes) -> Table:
                 found |= {f"rate {at:g}, rho {rho:g}": q for rho, q in radii(s, batch, at).items()}
             found |= {f"rate {rate:g}, rho {CHOSEN[batch].rho:g}": q for rate, q in rates_with_sam(s, batch).items()}
             words = f"{s.words}, rates and radii as named, 2 seeds that are not used again"
-            cells += [Cell(f"{n}, {what}", f"batch {size}", None, q, words) for what, q in found.items()]
+            cells += [s.cell(f"{n}, {what}", f"batch {size}", q, words=words) for what, q in found.items()]
     return Table(
         "search", "Held-out accuracy at each rate without SAM, and with SAM at each radius and rate", "percent", tuple(cells)
     )

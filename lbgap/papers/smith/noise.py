@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from lbgap.papers.paper import Axis, Case, Cell, Figure, Quantity, Series, Table, combined, dig
+from lbgap.papers.paper import Axis, Case, Figure, Quantity, Series, Table, combined, dig
 from lbgap.papers.smith import curves
 from lbgap.papers.smith.curves import Networks, Sweeps
 from lbgap.papers.smith.setups import Setup
@@ -64,7 +64,7 @@ def table(networks: Networks) -> Table:
                 ratio = combined(lambda a, b: a / b, columns["bend, momentum"], columns[MIDDLE])
                 columns["bend, momentum / half"] = ratio
             words = f"{s.words}, measured at batch {s.small[-1]}"
-            cells += [Cell(f"{n}, {estimator}", c, None, q, words) for c, q in columns.items()]
+            cells += s.cells(f"{n}, {estimator}", columns, words=words)
     title = "The gradient noise scale after parts of the epochs, and the batch at which the best rate levels off"
     return Table("noise", title, "examples; ratio", tuple(cells), digits=1)
 

@@ -11,11 +11,10 @@ import yaml
 from pydantic import Field
 
 from lbgap import schedule
-from lbgap.papers.paper import Case, Networks, Quantity, Scope, Settings, dig
-from lbgap.papers.recipe import DATA_NAMES, named
+from lbgap.papers.paper import Networks, Settings, dig
+from lbgap.papers.recipe import DATA_NAMES, Experiment, named
 from lbgap.sources import SEGMENT, lookup, metric_of
 from lbgap.spec import DataSpec, OptimizerSpec, Train
-from lbgap.stats import Rule
 
 FACTS = yaml.safe_load(Path(__file__).parent.with_suffix(".yaml").read_text())
 POINTS = 10  # of the recorded curve of a run
@@ -47,7 +46,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Setup:
+class Setup(Experiment):
     """One network and its sweeps. Rates are effective ones, epsilon / (1 - m).
 
     ``steps`` updates of every batch in ``step_batches``; ``budgets``, in epochs, of ``budget_batch``. ``small`` batches are
@@ -80,6 +79,7 @@ class Setup:
     target: float = 0.0
     further: bool = False
     own: bool = False
+    network: str = ""
 
     @property
     def chooses(self) -> str:
@@ -139,15 +139,6 @@ class Setup:
         return (lambda r: 100 - of(r)) if metric_of(self.data.name).name == "accuracy" else of
 
     # ------------------------------------------------------------ words
-
-    @property
-    def scope(self) -> Scope:
-        """The paper's where the setup is the paper's own and on all of its data."""
-        return "paper" if self.own and self.data.size == lookup(self.data.name).n_train else "reduced"
-
-    def case(self, label: str, rule: Rule, a: Quantity, b: Quantity | None = None, **fields) -> Case:
-        """A rule on quantities of this setup, which says the scope and what was run."""
-        return Case(label, rule, a, b, **({"scope": self.scope, "where": self.words} | fields))
 
     @property
     def where(self) -> str:

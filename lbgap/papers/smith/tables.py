@@ -23,7 +23,7 @@ def epochs(networks: Networks) -> Table:
             for optimizer, sweep in sweeps.items():
                 if b in sweep:
                     columns |= _columns(sweep[b], f"{optimizer}, ")
-            cells += [Cell(f"{n}, batch {b}", c, None, q, s.words) for c, q in columns.items()]
+            cells += s.cells(f"{n}, batch {b}", columns)
     title = "Equal epochs: the metric on the test set and the training loss at the best rate"
     return Table("epochs", title, f"{unit(networks)}; nats", tuple(cells))
 
@@ -45,7 +45,7 @@ def rates(networks: Networks) -> Table:
             for optimizer, sweep in sweeps.items():
                 if b in sweep:
                     columns = _rate(sweep[b], s.chooses, f"{optimizer}, ")
-                    cells += [Cell(f"{n}, batch {b}", c, None, q, s.words) for c, q in columns.items()]
+                    cells += s.cells(f"{n}, batch {b}", columns)
     title = "Equal epochs: the best effective rate, and its interval over bootstrapped seeds"
     return Table("rates", title, "exponents of 2", tuple(cells))
 
@@ -72,7 +72,7 @@ def bends(networks: Networks) -> Table:
             for name, law in (("sharp", peaks.corner), ("gradual", peaks.saturation)):
                 residual = curves.along(sweep, lambda x, y, law=law: float(peaks.fit(x, y, law).residual), *best)
                 columns[f"residual, {name}"] = residual
-            cells += [Cell(f"{n}, {optimizer}", c, None, q, s.words) for c, q in columns.items()]
+            cells += s.cells(f"{n}, {optimizer}", columns)
     title = "Equal epochs: where the best rate stops growing with the batch"
     return Table("bends", title, "examples; octaves", tuple(cells))
 
@@ -82,16 +82,17 @@ def steps(networks: Networks) -> Table:
     of, published, cells = FACTS["tables"]["steps"], published_cells(FACTS, "steps"), []
     ours = {f"{n}, batch {b}": curve for n, sweeps in networks.items() for b, curve in sweeps.steps.items()}
     for row in dict.fromkeys([*of["rows"], *ours]):
-        columns, words = {}, ""
+        columns = {}
         if row in ours:
             curve = ours[row]
             s = curve.setup
-            columns, words = {"test accuracy": curve.metric("test", s.chooses), **_rate(curve, s.chooses)}, steps_words(s)
+            columns = {"test accuracy": curve.metric("test", s.chooses), **_rate(curve, s.chooses)}
             columns["training loss"] = curve.at_best(curves.loss("train"), s.chooses)
-        cells += [
-            Cell(row, c, published.get((row, c)), columns.get(c), words if c in columns else "")
-            for c in dict.fromkeys([*of["columns"], *columns])
-        ]
+        for c in dict.fromkeys([*of["columns"], *columns]):
+            if c in columns:
+                cells.append(s.cell(row, c, columns[c], published.get((row, c)), words=steps_words(s)))
+            else:
+                cells.append(Cell(row, c, published[row, c], None, network=of["network"]))
     title = "Equal updates: optimal test accuracy and effective rate"
     return Table("steps", title, "percent; exponents of 2; nats", tuple(cells))
 
@@ -110,7 +111,7 @@ def budgets(networks: Networks) -> Table:
             columns = {"test": curve.metric("test", s.chooses)}
             columns |= {"best rate, test": curve.best_rate("test"), "best rate, training loss": curve.best_rate("loss")}
             columns["training loss, at its best"] = curve.at_best(curves.loss("train"), "loss")
-            cells += [Cell(f"{n}, {epochs} epochs", c, None, q, budget_words(s)) for c, q in columns.items()]
+            cells += s.cells(f"{n}, {epochs} epochs", columns, words=budget_words(s))
     title = "Growing budgets: the best rate for the test set and for the training loss"
     return Table("budgets", title, "percent; exponents of 2; nats", tuple(cells), digits=2)
 
@@ -127,7 +128,7 @@ def choices(networks: Networks) -> Table:
         s = of.setup
         for optimizer, sweep in of.epochs.items():
             if s.chooses != "test":
-                cells.append(Cell(f"{n}, {optimizer}", "gain", None, flattery(sweep), s.words))
+                cells.append(s.cell(f"{n}, {optimizer}", "gain", flattery(sweep)))
     title = (
         "Equal epochs: the metric with the rate chosen on the test set, minus chosen on held-out examples, mean over batches"
     )

@@ -77,33 +77,33 @@ class Group:
 
 @dataclass
 class Checkpoint:
-    """Where a run or a group is put down, in the cache, every ``every`` seconds and at ``deadline`` (:mod:`lbgap.pauses`).
+    """Where a job or a group is put down, in the cache, every ``every`` seconds and at ``deadline`` (:mod:`lbgap.pauses`).
 
     A file of another job, of another version of this library or of torch, or a damaged one, is passed over with one line. It
-    goes when the run has ended.
+    goes when the job is done.
     """
 
-    job: Train | Group
+    job: Job | Group
     cache: Cache
     keep: frozenset[Weights] = frozenset()
     purpose: str = "record"  # or "weights": a run that is repeated for its weights records nothing else
     every: float = 120.0
     deadline: float | None = None  # of time.monotonic()
-    before: float = 0.0  # seconds that earlier pieces of the run took
+    before: float = 0.0  # seconds that earlier pieces of the job took
     resumed: int = 0
     _begun: float = field(default_factory=time.perf_counter)
     _saved: float = field(default_factory=time.monotonic)
 
     @property
     def path(self) -> Path:
-        """The file, which is there while the run is not done."""
+        """The file, which is there while the job is not done."""
         return self.cache.folder.with_name("checkpoints") / f"{self.job.key}.{self.purpose}.pt"
 
     def _header(self) -> dict[str, Any]:
         return {"key": self.job.key, "version": lbgap.__version__, "torch": str(torch.__version__)}
 
     def seconds(self) -> float:
-        """What the run has taken so far, earlier pieces included."""
+        """What the job has taken so far, earlier pieces included."""
         return self.before + time.perf_counter() - self._begun
 
     def load(self) -> dict[str, Any] | None:
@@ -115,13 +115,13 @@ class Checkpoint:
             header, state = held["header"], held["state"]
             self.before, self.resumed = held["seconds"], held["resumed"] + 1
         except Exception as error:  # whatever a damaged file makes of it
-            print(f"checkpoint {self.path} is damaged ({type(error).__name__}); the run begins anew", file=sys.stderr)
+            print(f"checkpoint {self.path} is damaged ({type(error).__name__}); the job begins anew", file=sys.stderr)
             return None
         faults = [f"is of {k} {header.get(k)}, not {v}" for k, v in self._header().items() if header.get(k) != v]
         passed = sorted((w for w in self.keep if w.epoch <= state["place"]["epoch"]), key=lambda w: w.epoch)
         faults += [f"is past epoch {w.epoch}, whose weights are gone" for w in passed if w not in self.cache]
         if faults:
-            print(f"checkpoint {self.path} {faults[0]}; the run begins anew", file=sys.stderr)
+            print(f"checkpoint {self.path} {faults[0]}; the job begins anew", file=sys.stderr)
             self.before, self.resumed = 0.0, 0
             return None
         return state
@@ -143,10 +143,10 @@ class Checkpoint:
             partial.unlink(missing_ok=True)
         self._saved = time.monotonic()
         if self.deadline is not None and self._saved >= self.deadline:
-            raise Stopped(f"run {self.job.key} was put down after {state['place']['update']} updates")
+            raise Stopped(f"job {self.job.key} was put down")
 
     def discard(self) -> None:
-        """The run is done."""
+        """The job is done."""
         self.path.unlink(missing_ok=True)
 
 
@@ -165,35 +165,34 @@ def execute(
 ) -> Record:
     """Run one job and return its record (unwritten); a run's weights at its end and at ``keep`` go to the cache.
 
-    A training run goes on from its checkpoint in the cache; once the record is written, :func:`finished` removes it.
+    A job goes on from its checkpoint in the cache; once the record is written, :func:`finished` removes it.
 
     Args:
         parent_diverged: there are no weights to start from or to measure; the record says so.
-        deadline: of ``time.monotonic()``: a training run is put down then.
+        deadline: of ``time.monotonic()``: a training run, or a measurement of many parts, is put down then.
     Raises:
         WeightsMissing: the weights of a parent are not in the cache.
         Stopped: the deadline came first; the next call goes on.
     """
     device = _prepared(device)
-    begun, clock, processor_clock = datetime.now(UTC), time.perf_counter(), time.process_time()
-    pieces = {}
+    begun, processor_clock = datetime.now(UTC), time.process_time()
+    checkpoint, checksum, pieces = _checkpoint(job, cache, keep, deadline=deadline), None, {}
     if parent_diverged:
-        results, checksum = (train.nothing(job) if isinstance(job, Train) else {"diverged": True}), None
-        seconds = time.perf_counter() - clock
+        results = train.nothing(job) if isinstance(job, Train) else {"diverged": True}
     elif isinstance(job, Train):
-        checkpoint = _checkpoint(job, cache, keep, deadline=deadline)
         results = _train(job, cache, device, keep, checkpoint)
-        checksum, seconds = results.pop("checksum"), checkpoint.seconds()
-        used = {"processor_seconds": round(time.process_time() - processor_clock, 3)}  # of a run made in one piece
-        pieces = {"resumed": checkpoint.resumed} if checkpoint.resumed else used
+        checksum = results.pop("checksum")
+        if not checkpoint.resumed:
+            pieces["processor_seconds"] = round(time.process_time() - processor_clock, 3)
         if crew := train.divided(job):
             pieces["workers"] = crew.size
     else:
         data = train.load_data(job.run, device)
-        states = [cache.get(w) for w in job.of]
-        results = measurements.lookup(job.kind).measure(_solution(job, data, states, device), job.arguments)
-        checksum, seconds = data.checksum, time.perf_counter() - clock
-    return Record(job, tidy(results), _provenance(device, begun, seconds, checksum) | pieces)
+        solution = _solution(job, data, [cache.get(w) for w in job.of], device, checkpoint)
+        results, checksum = measurements.lookup(job.kind).measure(solution, job.arguments), data.checksum
+    if checkpoint.resumed:
+        pieces["resumed"] = checkpoint.resumed
+    return Record(job, tidy(results), _provenance(device, begun, checkpoint.seconds(), checksum) | pieces)
 
 
 def execute_together(
@@ -238,9 +237,10 @@ def _provenance(device: str, begun: datetime, seconds: float, checksum: str | No
 
 
 def _checkpoint(
-    job: Train, cache: Cache, keep: Collection[int] = (), purpose: str = "record", deadline: float | None = None
+    job: Job, cache: Cache, keep: Collection[int] = (), purpose: str = "record", deadline: float | None = None
 ) -> Checkpoint:
-    return Checkpoint(job, cache, frozenset(job.at(e) for e in keep), purpose, deadline=deadline)
+    kept = frozenset(job.at(e) for e in keep) if isinstance(job, Train) else frozenset()
+    return Checkpoint(job, cache, kept, purpose, deadline=deadline)
 
 
 def _train(job: Train, cache: Cache, device: str, keep: Collection[int], checkpoint: Checkpoint) -> dict:
@@ -260,8 +260,7 @@ def follow(crew: Workers) -> None:
 
 def finished(job: Job | Group, cache: Cache) -> None:
     """A job's record is written, or those of a group: nothing of it needs to be taken up again."""
-    if isinstance(job, Train | Group):
-        Checkpoint(job, cache).discard()
+    Checkpoint(job, cache).discard()
 
 
 def make_weights(
@@ -309,9 +308,9 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _solution(job: Measure, data: Data, states: list[train.State], device: str) -> Solution:
+def _solution(job: Measure, data: Data, states: list[train.State], device: str, checkpoint: Checkpoint) -> Solution:
     with torch.random.fork_rng(devices=[]):
         model = train.initial_model(job.run, data)
     model.load_state_dict(states[0])
     model.to(device, memory_format=models.memory_format(model))
-    return Solution(model, states, data, task_of(job.run.data.name))
+    return Solution(model, states, data, task_of(job.run.data.name), checkpoint)

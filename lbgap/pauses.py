@@ -1,8 +1,12 @@
-"""Where a training run is put down and taken up again."""
+"""Where a training run, or a measurement of many parts, is put down and taken up again."""
 
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any, Protocol, TypeVar
 
 from lbgap.workers import Workers
+
+T = TypeVar("T")
 
 
 class Pause(Protocol):
@@ -12,7 +16,7 @@ class Pause(Protocol):
         """What was last saved of this very run; None where there is nothing of use."""
 
     def due(self) -> bool:
-        """Whether it is time to save; asked after every update."""
+        """Whether it is time to save; asked after every update, or part."""
 
     def save(self, state: dict[str, Any]) -> None:
         """Keep a state; may raise :class:`Stopped` once it is kept."""
@@ -20,6 +24,20 @@ class Pause(Protocol):
 
 class Stopped(Exception):
     """A run was put down before its end; its state is kept, and the next call goes on from there."""
+
+
+def each(parts: Iterable[T], compute: Callable[[T], Any], pause: Pause | None) -> list:
+    """What ``compute`` makes of every part, numbers; what was made before ``pause`` put the measurement down is not made again.
+
+    For measurements of parts that do not depend on one another. A search inside a box has none: each of its evaluations
+    follows from the gradients of all before it, which to keep would take more than to compute them anew.
+    """
+    done = saved["done"] if pause and (saved := pause.load()) else []
+    for part in islice(parts, len(done), None):
+        done.append(compute(part))
+        if pause and pause.due():
+            pause.save({"done": done})
+    return done
 
 
 class Shared:

@@ -293,7 +293,7 @@ def test_a_group_put_down_after_any_update_ends_as_if_it_had_not_been(kind):
 def test_a_deadline_puts_a_group_down_and_the_next_call_goes_on(cache):
     group = Group(tuple(KINDS["momentum"]))
     undisturbed = jobs.execute_together(group, Cache(cache.folder / "other"))
-    with pytest.raises(Stopped, match=f"^run {group.key} was put down after 1 updates$"):
+    with pytest.raises(Stopped, match=f"^job {group.key} was put down$"):
         jobs.execute_together(group, cache, deadline=time.monotonic())
     records = jobs.execute_together(group, cache)
     assert [r.results for r in records] == [r.results for r in undisturbed]

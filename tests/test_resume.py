@@ -1,4 +1,4 @@
-"""A run that is put down and taken up again, however often, leaves the record of an undisturbed one."""
+"""A job that is put down and taken up again, however often, leaves the record of an undisturbed one."""
 
 import io
 import multiprocessing
@@ -9,10 +9,10 @@ import pytest
 import torch
 from conftest import digits_run
 
-from lbgap import jobs, train
+from lbgap import jobs, measure, train
 from lbgap.jobs import Cache, Checkpoint, execute
 from lbgap.pauses import Stopped
-from lbgap.spec import DataSpec, OptimizerSpec, Phase, SamSpec, Train, Warmup
+from lbgap.spec import DataSpec, Measure, OptimizerSpec, Phase, SamSpec, Train, Warmup
 
 SMALL = DataSpec(name="digits", n_train=200, n_test=100)
 TEXT = DataSpec(name="topics", n_train=2000, n_test=500)
@@ -105,6 +105,54 @@ def test_ends_of_epochs_and_of_the_budget_are_no_exception(at):
     assert train.fit(spec, pause=Memory(-1, pause.saved)) == train.fit(spec)
 
 
+# ---------------------------------------------------------------- measurements of many parts
+
+
+def measured(kind: str, pause: Memory | None) -> tuple[dict, int]:
+    """A measure of a small network in ten parts, and the passes that it took."""
+    torch.manual_seed(0)
+    model, x, y = torch.nn.Linear(3, 2), torch.randn(100, 3), torch.randint(2, (100,))
+    first, second = ({name: p + i for name, p in model.state_dict().items()} for i in (0, 1))
+    passes = []
+    model.register_forward_hook(lambda *_: passes.append(1))
+    of = {
+        "m-sharpness": lambda: measure.m_sharpness(model, x, y, m=10, pause=pause),
+        "noise scale": lambda: measure.noise_scale(model, x, y, small=5, big=10, pause=pause),
+        "path": lambda: measure.path(model, first, second, {"train": (x, y)}, points=10, pause=pause),
+    }
+    try:
+        return of[kind](), len(passes)
+    except Interrupted:
+        return {}, len(passes)
+
+
+@pytest.mark.parametrize("kind", ["m-sharpness", "noise scale", "path"])
+def test_a_measurement_put_down_after_any_part_goes_on_with_the_next(kind):
+    undisturbed, passes = measured(kind, None)
+    saved, taken = None, []
+    for at in (1, 3, 1):  # after parts 1, 4, 5
+        pause = Memory(at, saved)
+        _, n = measured(kind, pause)
+        saved = pause.saved
+        taken.append(n)
+    found, rest = measured(kind, Memory(-1, saved))
+    assert found == undisturbed
+    assert [*taken, rest] == [passes // 10 * parts for parts in (1, 3, 1, 5)]
+
+
+def test_a_deadline_puts_a_measurement_down_and_the_next_call_goes_on(spec, cache):
+    execute(spec, cache)
+    job = Measure(kind="m_sharpness", arguments={"m": 50}, of=(spec.at(),))
+    undisturbed = execute(job, cache)
+    with pytest.raises(Stopped, match=f"^job {job.key} was put down$"):
+        execute(job, cache, deadline=time.monotonic())
+    record = execute(job, cache)
+    assert record.results == undisturbed.results
+    assert record.provenance["resumed"] == 1 and "resumed" not in undisturbed.provenance
+    jobs.finished(job, cache)
+    assert not Checkpoint(job, cache).path.exists()
+
+
 # ---------------------------------------------------------------- the file
 
 
@@ -116,7 +164,7 @@ def spec() -> Train:
 
 def put_down(spec: Train, cache: Cache, **changes) -> Checkpoint:
     """A checkpoint of a run past its deadline: it is saved after the first update."""
-    with pytest.raises(Stopped, match=f"^run {spec.key} was put down after 1 updates$"):
+    with pytest.raises(Stopped, match=f"^job {spec.key} was put down$"):
         execute(spec, cache, deadline=time.monotonic())
     return Checkpoint(spec, cache, **changes)
 
@@ -160,7 +208,7 @@ def test_a_checkpoint_that_is_not_this_runs_is_passed_over_with_one_line(spec, c
         torch.save(held | {"header": held["header"] | {"torch": "1.0"}}, path)
     record = execute(spec, cache)
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and said.startswith(f"checkpoint {path} ") and said.endswith("; the run begins anew\n")
+    assert said.count("\n") == 1 and said.startswith(f"checkpoint {path} ") and said.endswith("; the job begins anew\n")
     assert record.agrees(execute(spec, Cache(cache.folder / "other")))
     assert "resumed" not in record.provenance
 
@@ -170,7 +218,7 @@ def test_a_checkpoint_past_weights_that_are_gone_is_of_no_use(spec, cache, capsy
         execute(spec, cache, keep=(0,), deadline=time.monotonic())
     cache.path(spec.at(0)).unlink()
     execute(spec, cache, keep=(0,))
-    assert "is past epoch 0, whose weights are gone; the run begins anew" in capsys.readouterr().err
+    assert "is past epoch 0, whose weights are gone; the job begins anew" in capsys.readouterr().err
     assert spec.at(0) in cache
 
 

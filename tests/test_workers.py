@@ -113,7 +113,7 @@ def test_slices_are_what_distributed_data_parallel_trains(tmp_path):
 
 
 def _put_down(spec: Train, folder: Path) -> None:
-    with pytest.raises(Stopped, match="was put down after 1 updates"):
+    with pytest.raises(Stopped, match="was put down$"):
         jobs.execute(spec, Cache(folder), deadline=time.monotonic())
     with pytest.raises(ValueError, match="^slice_size is 63; "):  # of this run alone
         jobs.execute(spec.model_copy(update={"slice_size": 63}), Cache(folder))

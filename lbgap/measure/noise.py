@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lbgap.evaluate import CHUNK, batch_norm_reading
 from lbgap.measure.objective import LossOf, Objective, mean_cross_entropy, whole_number
 from lbgap.measure.parts import check_examples, disjoint
+from lbgap.pauses import Pause, each
 
 ESTIMATORS = ("two-batch", "per-example")
 AT_ONCE = 1 << 26  # scalars of single examples' gradients in memory
@@ -26,6 +27,7 @@ def noise_scale(
     loss: LossOf = mean_cross_entropy,
     seed: int = 0,
     data: Tensor | None = None,
+    pause: Pause | None = None,
 ) -> dict[str, float]:
     """The simple noise scale of McCandlish et al. 2018 (equation 2.9), B = tr(Sigma) / |G|^2.
 
@@ -50,6 +52,7 @@ def noise_scale(
             batch.
         loss: makes the mean loss over (x, y) into a callable on the model.
         seed: of the shuffling.
+        pause: where to go on from, and to save to, draw by draw.
     Returns:
         ``noise_scale`` in examples (infinite where the estimate of |G|^2 is not above 0), ``trace``, ``gradient_squared``,
         and ``draws``.
@@ -72,23 +75,23 @@ def noise_scale(
         draws = len(x) // big
     whole_number("draws", draws, 1, len(x) // big)
     objective = Objective(model, loss(x, y))
-    gradients, trace = [], []
+
+    def estimates(drawn: tuple[Tensor, Tensor]) -> tuple[float, float]:
+        """Of |G|^2 and of tr(Sigma)."""
+        found = (
+            _of_examples(objective, loss, *drawn) if estimator == "per-example" else _of_parts(objective, loss, *drawn, small)
+        )
+        squared, total = 0.0, torch.zeros_like(objective.origin, dtype=torch.float64)
+        for rows in found:
+            squared += float(rows.double().square().sum())
+            total += rows.double().sum(0)
+        of_small, of_big = squared * small / big, float((total * small / big).square().sum())
+        if not math.isfinite(of_small):
+            raise ValueError("gradient is not finite at the solution; accepted is a finite gradient")
+        return (big * of_big - small * of_small) / (big - small), (of_small - of_big) / (1 / small - 1 / big)
+
     with objective.restoring(), batch_norm_reading(model, batch_norm, data, CHUNK):
-        for drawn in disjoint(x, y, big, draws, seed):
-            found = (
-                _of_examples(objective, loss, *drawn)
-                if estimator == "per-example"
-                else _of_parts(objective, loss, *drawn, small)
-            )
-            squared, total = 0.0, torch.zeros_like(objective.origin, dtype=torch.float64)
-            for rows in found:
-                squared += float(rows.double().square().sum())
-                total += rows.double().sum(0)
-            of_small, of_big = squared * small / big, float((total * small / big).square().sum())
-            if not math.isfinite(of_small):
-                raise ValueError("gradient is not finite at the solution; accepted is a finite gradient")
-            gradients.append((big * of_big - small * of_small) / (big - small))
-            trace.append((of_small - of_big) / (1 / small - 1 / big))
+        gradients, trace = zip(*each(disjoint(x, y, big, draws, seed), estimates, pause), strict=True)
     squared, variance = sum(gradients) / len(gradients), sum(trace) / len(trace)
     scale = variance / squared if squared > 0 else math.inf
     return {"noise_scale": scale, "trace": variance, "gradient_squared": squared, "draws": draws}

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from lbgap.evaluate import CHUNK, batch_norm_reading
 from lbgap.measure.objective import LossOf, Objective, above_zero, mean_cross_entropy, whole_number
+from lbgap.pauses import Pause, each
 
 
 def disjoint(x: Tensor, y: Tensor, size: int, number: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -35,6 +36,7 @@ def m_sharpness(
     parts: int | None = None,
     seed: int = 0,
     data: Tensor | None = None,
+    pause: Pause | None = None,
 ) -> dict[str, float]:
     """Mean rise of the loss of disjoint parts S of m examples, each at the first-order maximiser of its own loss.
 
@@ -54,6 +56,7 @@ def m_sharpness(
         loss: makes the mean loss over (x, y) into a callable on the model.
         parts: how many parts to look at; None for all of them.
         seed: of the shuffling.
+        pause: where to go on from, and to save to, part by part.
     Returns:
         ``value``, the mean rise; ``loss`` and ``loss_max``, the mean losses of the parts before and at their maximisers;
         ``parts``, their number.
@@ -69,18 +72,23 @@ def m_sharpness(
     if parts is not None:
         whole_number("parts", parts, 1, number)
         number = parts
-    before = after = 0.0
     objective = Objective(model, loss(x, y))
+
+    def losses(part: tuple[Tensor, Tensor]) -> tuple[float, float]:
+        """At w and at the maximiser."""
+        objective.loss = loss(*part)
+        at_solution, gradient = objective.at_solution()
+        length = float(gradient.double().norm())
+        if length == 0:
+            return at_solution, at_solution
+        step = gradient * (rho / length)
+        objective.refuse_rounding(f"rho is {rho}", step)
+        return at_solution, objective.value(step)
+
     with objective.restoring(), batch_norm_reading(model, batch_norm, data, CHUNK):
-        for part in disjoint(x, y, m, number, seed):
-            objective.loss = loss(*part)
-            at_solution, gradient = objective.at_solution()
-            length = float(gradient.double().norm())
-            before += at_solution / number
-            if length == 0:
-                after += at_solution / number
-                continue
-            step = gradient * (rho / length)
-            objective.refuse_rounding(f"rho is {rho}", step)
-            after += objective.value(step) / number
+        found = each(disjoint(x, y, m, number, seed), losses, pause)
+    before = after = 0.0
+    for low, high in found:
+        before += low / number
+        after += high / number
     return {"value": after - before, "loss": before, "loss_max": after, "parts": number}

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lbgap.evaluate import loss_and_metric
 from lbgap.measure.objective import unchanged
+from lbgap.pauses import Pause, each
 from lbgap.tasks import CLASSIFY, Task
 
 SHAPES = ("linear", "curvilinear")
@@ -24,6 +25,7 @@ def path(
     points: int = 25,
     batch_norm: str = "batch",
     task: Task = CLASSIFY,
+    pause: Pause | None = None,
 ) -> dict[str, list[float]]:
     """Evaluate between two state dicts: alpha = 0 is ``first``, alpha = 1 is ``second``.
 
@@ -34,6 +36,7 @@ def path(
     Args:
         model: a network of the solutions' architecture; its weights and buffers are restored.
         splits: name -> (x, y); "train" among them for re-estimated statistics.
+        pause: where to go on from, and to save to, point by point.
     Returns:
         ``alpha`` and, per split, ``<name>_loss`` and, named as the task names it, ``<name>_accuracy`` (nats and percent).
     Raises:
@@ -49,15 +52,19 @@ def path(
     estimate_on = splits["train"][0] if "train" in splits else None
     # copies: a state dict shares its memory with the model it was taken from, which may be the one moved here
     first, second = ({k: v.detach().clone() for k, v in state.items()} for state in (first, second))
-    out: dict[str, list[float]] = {"alpha": [float(a) for a in np.linspace(low, high, points)]}
+    alphas = [float(a) for a in np.linspace(low, high, points)]
+
+    def at(alpha: float) -> dict[str, float]:
+        a, b = (1 - alpha, alpha) if shape == "linear" else (math.cos(alpha * math.pi / 2), math.sin(alpha * math.pi / 2))
+        with torch.no_grad():
+            for name, p in model.named_parameters():
+                p.copy_(a * first[name].to(p.device) + b * second[name].to(p.device))
+        found = {}
+        for name, (x, y) in splits.items():
+            read = loss_and_metric(model, x, y, batch_norm, estimate_on=estimate_on, task=task)
+            found[f"{name}_loss"], found[f"{name}_{task.metric}"] = read
+        return found
+
     with unchanged(model):
-        for alpha in out["alpha"]:
-            a, b = (1 - alpha, alpha) if shape == "linear" else (math.cos(alpha * math.pi / 2), math.sin(alpha * math.pi / 2))
-            with torch.no_grad():
-                for name, p in model.named_parameters():
-                    p.copy_(a * first[name].to(p.device) + b * second[name].to(p.device))
-            for name, (x, y) in splits.items():
-                loss, metric = loss_and_metric(model, x, y, batch_norm, estimate_on=estimate_on, task=task)
-                out.setdefault(f"{name}_loss", []).append(loss)
-                out.setdefault(f"{name}_{task.metric}", []).append(metric)
-    return out
+        along = each(alphas, at, pause)
+    return {"alpha": alphas} | {name: [found[name] for found in along] for name in along[0]}

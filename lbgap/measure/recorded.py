@@ -16,6 +16,7 @@ from lbgap.measure.parts import m_sharpness
 from lbgap.measure.path import path
 from lbgap.measure.sharpness import sharpness
 from lbgap.measure.unigram import unigram_perplexity
+from lbgap.pauses import Pause
 from lbgap.tasks import Task
 
 
@@ -23,13 +24,14 @@ from lbgap.tasks import Task
 class Solution:
     """The weights of one run, or of several, in the network that the first was trained in.
 
-    ``model`` holds the weights of ``states[0]``.
+    ``model`` holds the weights of ``states[0]``. A measure that has independent parts saves those that are done to ``pause``.
     """
 
     model: nn.Module
     states: list[dict[str, Tensor]]
     data: Data
     task: Task
+    pause: Pause | None = None
 
     def sample(self, examples: int | None) -> Split:
         """The training set, or a fixed random sample of it.
@@ -73,13 +75,14 @@ def eigenvalues_of(solution: Solution, examples: int | None = None, **arguments)
 def m_sharpness_of(solution: Solution, **arguments) -> dict:
     """:func:`lbgap.measure.m_sharpness` of a solution."""
     x, y, loss = solution.data.train.x, solution.data.train.y, partial(mean_loss, solution.task)
-    return m_sharpness(solution.model, x, y, loss=loss, data=x, **arguments)
+    return m_sharpness(solution.model, x, y, loss=loss, data=x, pause=solution.pause, **arguments)
 
 
 def noise_scale_of(solution: Solution, examples: int | None = None, **arguments) -> dict:
     """:func:`lbgap.measure.noise_scale` of a solution; an example of a text is a segment, read from no state before it."""
     task, split = solution.task.in_examples(solution.sample(examples))
-    return noise_scale(solution.model, split.x, split.y, loss=partial(mean_loss, task), data=split.x, **arguments)
+    more = {"data": split.x, "pause": solution.pause}
+    return noise_scale(solution.model, split.x, split.y, loss=partial(mean_loss, task), **more, **arguments)
 
 
 def unigram_of(solution: Solution) -> dict:
@@ -96,4 +99,4 @@ def directions_of(solution: Solution, **arguments) -> dict:
 def path_between(solution: Solution, **arguments) -> dict:
     """:func:`lbgap.measure.path` between two solutions."""
     splits = {name: (part.x, part.y) for name, part in solution.data.splits.items() if name != "validation"}
-    return path(solution.model, *solution.states, splits, task=solution.task, **arguments)
+    return path(solution.model, *solution.states, splits, task=solution.task, pause=solution.pause, **arguments)

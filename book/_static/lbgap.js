@@ -15,3 +15,10 @@ addEventListener("DOMContentLoaded", () => {
     if (box.scrollWidth > box.clientWidth && !box.querySelector("a, [tabindex]")) box.tabIndex = 0;
   }
 });
+// Paper is white: what is printed from a dark page is printed as from a light one.
+let shown;
+addEventListener("beforeprint", () => {
+  shown = document.documentElement.dataset.theme;
+  document.documentElement.dataset.theme = "light";
+});
+addEventListener("afterprint", () => (document.documentElement.dataset.theme = shown));

@@ -129,6 +129,7 @@ def test_a_page_with_faults_is_reported(tmp_path, monkeypatch):
     (tmp_path / "there.html").write_text("<p id='place'></p>")
     (tmp_path / "page.html").write_text(
         '<img src="data:," alt="figure.png"><svg role="img" aria-label="fig"></svg><script src="https://example.org/x.js"></script>'
+        '<script src="there.html?mathjax"></script>'
         '<a href="gone.html">gone</a><a href="there.html#place">good</a><a href="there.html#nowhere">bad</a>'
         '<a href="#here">here</a>'
         '<a class="lbgap-number" href="#fold">1</a><p id="fold"></p><p id="fold"></p>'
@@ -141,6 +142,7 @@ def test_a_page_with_faults_is_reported(tmp_path, monkeypatch):
         "no alternative text for data:, (it has 'figure.png')",
         "no alternative text for a drawing (it has 'fig')",
         "fetched from outside: https://example.org/x.js",
+        "fetched without need: there.html?mathjax",
         "broken link to #here",
         "broken link to gone.html",
         "broken link to there.html#nowhere",

@@ -215,6 +215,11 @@ class Page:
         links = [e["href"] for e in self.soup.find_all("link", href=True) if not kept & set(e.get("rel") or ())]
         return links + [e["src"] for e in self.soup.find_all(src=True)]
 
+    def idle(self) -> Iterator[str]:
+        """What is loaded for nothing: MathJax without a formula."""
+        if not self.soup.find(class_="math"):
+            yield from (url for url in self.fetched() if "mathjax" in url)
+
     def links(self) -> list[str]:
         """What a reader may follow."""
         return [e["href"] for e in self.soup.find_all("a", href=True)]
@@ -242,6 +247,7 @@ def check() -> None:
     built = {path: Page(path) for path in sorted(HTML.rglob("*.html")) if "_static" not in path.parts}
     for path, page in built.items():
         found = [*page.undescribed(), *(f"fetched from outside: {url}" for url in page.outside())]
+        found += [f"fetched without need: {url}" for url in page.idle()]
         for url in sorted({*page.fetched(), *page.links()}):
             parts = urlsplit(url)
             if parts.scheme or parts.netloc:

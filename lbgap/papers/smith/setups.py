@@ -260,7 +260,6 @@ def _cpu() -> dict[str, Setup]:
         large=(256, 1024),
         options=WRN,
         ghosts=64,
-        seeds=4,
         points=4,
     )
     plain = replace(
@@ -276,7 +275,6 @@ def _cpu() -> dict[str, Setup]:
         large=(32, 64),
         options={"width": 64, "depth": 1},
         weight_decay=0.0,
-        seeds=3,
         points=2,
         further=True,
     )

@@ -5,7 +5,7 @@ nine more, with gradients clipped to a norm of 5. Their loss is summed over the 
 ours, the rate is 20 and the bound 0.25.
 """
 
-from lbgap.papers.paper import Cell, Quantity, Table, dig
+from lbgap.papers.paper import Quantity, Table, dig
 from lbgap.papers.recipe import published_cells
 from lbgap.papers.smith.curves import Networks
 from lbgap.papers.smith.setups import FACTS, Setup
@@ -19,7 +19,7 @@ TEXTS = {"cpu": DataSpec(name="wikitext2.valid", n_test=20_000), "paper": DataSp
 
 def small(data: DataSpec) -> Setup:
     """The network of Zaremba et al., without a sweep."""
-    return Setup("smith.LSTM", data, (STREAMS,), EPOCHS, grids={}, small=(STREAMS,), large=(STREAMS,))
+    return Setup("smith.LSTM", data, (STREAMS,), EPOCHS, grids={}, small=(STREAMS,), large=(STREAMS,), network=SMALL)
 
 
 def zaremba(data: DataSpec, seed: int) -> Train:
@@ -45,23 +45,18 @@ def perplexities(networks: Networks, text: DataSpec | None) -> Table | None:
     texts = {n: of for n, of in networks.items() if of.setup.data.is_text}
     if not texts:
         return None
-    rows: dict[str, tuple[dict[str, Quantity], str]] = {}
+    cells = []
     for n, of in texts.items():
         s, sweep = of.setup, of.epochs["momentum"]
-        found = {b: curve.metric("test", s.chooses) for b, curve in sweep.items()}
         for b in (s.batches[0], s.batches[-1]):
             run = next(iter(sweep[b].runs.values()))[0]
-            rows[f"{n}, batch {b}"] = {"test": found[b], "frequencies alone": frequencies(run)}, s.words
+            columns = {"test": sweep[b].metric("test", s.chooses), "frequencies alone": frequencies(run)}
+            cells += s.cells(f"{n}, batch {b}", columns)
     if text is not None:
-        runs = tuple(zaremba(text, seed) for seed in range(SEEDS))
+        s, runs = small(text), [zaremba(text, seed) for seed in range(SEEDS)]
         test = Quantity(tuple((run,) for run in runs), dig("final.test.running.perplexity"))
-        rows[SMALL] = {"test": test, "frequencies alone": frequencies(runs[0])}, small(text).words
-    published = published_cells(FACTS, "perplexity")
-    cells = [
-        Cell(row, column, published.get((row, column)), quantity, words)
-        for row, (columns, words) in rows.items()
-        for column, quantity in columns.items()
-    ]
+        cells.append(s.cell(SMALL, "test", test, published_cells(FACTS, "perplexity")[SMALL, "test"]))
+        cells.append(s.cell(SMALL, "frequencies alone", frequencies(runs[0])))
     return Table("perplexity", FACTS["tables"]["perplexity"]["title"], "perplexity", tuple(cells), digits=1)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 HTML = Path(__file__).resolve().parents[1] / "_build" / "html"
 THEMES, WIDTHS = ("light", "dark"), (1280, 390)
 GRAVE = {"serious", "critical"}
+PATIENCE = 300_000  # milliseconds; how fast a busy machine is, is no fault of a page
 TOO_WIDE = """() => [...document.querySelectorAll("article .lbgap-scroll:not(details *)")]
     .filter(box => box.scrollWidth > box.clientWidth + 1)
     .map(box => `${box.getAttribute("aria-label")} (${box.scrollWidth} in ${box.clientWidth})`)"""
@@ -65,6 +66,7 @@ def faults(only: list[str] | None = None, pictures: Path | None = None) -> list[
                 for width in WIDTHS:
                     where = f"{name}, {theme}, {width}"
                     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
+                    page.set_default_timeout(PATIENCE)
                     said = []
                     page.on("console", lambda m, said=said: said.append(f"{m.type}: {m.text}"))
                     page.on("pageerror", lambda error, said=said: said.append(f"error: {error}"))

@@ -123,4 +123,4 @@ def _of_examples(objective: Objective, loss: LossOf, x: Tensor, y: Tensor) -> It
                 "estimator is 'per-example'; torch.func.vmap cannot run this network, for which accepted is 'two-batch' (with "
                 "small=1 it takes single examples one after another)"
             ) from error
-        yield torch.cat([g.flatten(1) for g in found.values()], dim=1)
+        yield torch.cat([g.reshape(len(g), -1) for g in found.values()], dim=1)  # a weight may be a scalar

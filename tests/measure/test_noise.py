@@ -11,6 +11,7 @@ from test_sharpness import condition, network  # noqa: F401
 from torch import nn
 
 from lbgap.measure import mean_cross_entropy, noise_scale
+from lbgap.models.smith import SkipInit
 
 
 def sample(rng, n: int, mean, deviation) -> tuple[torch.Tensor, torch.Tensor]:
@@ -53,10 +54,12 @@ def test_numerator_and_denominator_are_unbiased(arguments, rng):
 
 @pytest.fixture
 def classifier(rng) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
-    """With convolution, batch norm that has seen something, and a frozen layer."""
+    """With convolution, batch norm that has seen something, a frozen layer, and a weight that is a scalar."""
     model = nn.Sequential(
-        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(27, 8), nn.Linear(8, 3)
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(27, 8), nn.Linear(8, 3),
+        SkipInit(),
     ).double()  # fmt: skip
+    nn.init.constant_(model[7].scale, 0.5)
     model[5].bias.requires_grad_(False)
     x, y = torch.randn(40, 1, 5, 5, dtype=torch.float64), torch.from_numpy(rng.integers(3, size=40))
     model(2 * x + 1)

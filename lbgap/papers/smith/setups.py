@@ -70,6 +70,7 @@ class Setup(Experiment):
     budgets: tuple[int, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     momentum: float = 0.9
+    optimizers: tuple[str, ...] = ("SGD", "momentum")
     weight_decay: float = 5e-4
     ghosts: int | None = None
     seeds: int = 5
@@ -89,7 +90,7 @@ class Setup(Experiment):
     @property
     def momenta(self) -> dict[str, float]:
         """By optimizer."""
-        return {"SGD": 0.0, "momentum": self.momentum}
+        return {optimizer: {"SGD": 0.0, "momentum": self.momentum}[optimizer] for optimizer in self.optimizers}
 
     @property
     def all_seeds(self) -> range:
@@ -253,8 +254,8 @@ def _cpu() -> dict[str, Setup]:
         batches=(16, 64, 256, 1024),
         epochs=20,
         grids={
-            "SGD": Grid(-6, 0, more={16: (1,)}),
-            "momentum": Grid(-6, 1, more={16: (1,), 64: (3,), 256: (4,), 1024: (4, 5)}),
+            "SGD": Grid(-6, 0, more={16: (1, 2, 3)}),
+            "momentum": Grid(-6, 1, more={16: (1, 2, 3), 64: (3, 4, 5), 256: (4, 5), 1024: (4, 5)}),
         },
         small=(16, 64),
         large=(256, 1024),
@@ -270,10 +271,11 @@ def _cpu() -> dict[str, Setup]:
         DataSpec(name="wikitext2.valid", n_train=20_000, n_test=5_000, n_validation=5_000),
         batches=powers(4, 64),
         epochs=10,
-        grids={"SGD": Grid(-0.5, 4, power=0.75, below=1), "momentum": Grid(-1, 5, below=1)},
+        grids={"momentum": Grid(-1, 5, below=1, more={64: (2, 3)})},
         small=(4, 8),
         large=(32, 64),
         options={"width": 64, "depth": 1},
+        optimizers=("momentum",),
         weight_decay=0.0,
         points=2,
         further=True,

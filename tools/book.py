@@ -197,7 +197,9 @@ class Page:
 
     def __init__(self, path: Path):
         self.soup = BeautifulSoup(path.read_bytes(), "html.parser")
-        self.ids = Counter(element["id"] for element in self.soup.find_all(id=True))
+        with_id = self.soup.find_all(id=True)
+        self.ids = Counter(element["id"] for element in with_id)
+        self.places = {element["id"]: element for element in with_id}
 
     def undescribed(self) -> Iterator[str]:
         """Images and drawings without words."""
@@ -236,7 +238,7 @@ class Page:
 
     def has_record(self, id: str) -> bool:
         """Whether a place has a link to a record, in its row or beneath it; of no place, nothing is asked."""
-        place = self.soup.find(id=id)
+        place = self.places.get(id)
         around = place and (place.find_parent("tr") or place.find_parent("details") or place.parent)
         return not around or bool(around.find("a", href=re.compile(r"\.json$")))
 

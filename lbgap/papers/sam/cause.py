@@ -7,7 +7,7 @@ import numpy as np
 from lbgap.papers.paper import Case, Quantity, Table, combined, constant, difference
 from lbgap.papers.recipe import Recipe
 from lbgap.papers.sam import compute, grid
-from lbgap.papers.sam.recipes import M, Recipes, with_sam
+from lbgap.papers.sam.recipes import Arms, M, Recipes, with_sam
 from lbgap.papers.sam.search import tuned_sam
 from lbgap.stats import Difference, Ratio, rank_correlation
 
@@ -104,6 +104,18 @@ def sharpness_table(recipes: Recipes) -> Table:
             cells += way.recipe.cells(f"{n}, {row}", columns)
     title = "How sharp the tuned solutions are, measure by measure"
     return Table("measures", title, "percent; metric 2.1; nats, rho 0.05; 1 / weight²", tuple(cells), digits=3)
+
+
+def grid_table(arms: Arms, rho: float) -> Table:
+    """Every measure of the grid's smallest and largest batch, trained by SGD without and with SAM."""
+    cells = []
+    for (n, optimizer), s in arms.items():
+        for batch, size in (("SB", s.small), ("LB", s.large)) if optimizer == "SGD" else ():
+            for name in ("plain", "SAM"):
+                found = measures(grid.arm(s, name, rho), batch)
+                cells += [Cell(f"{n}, batch {size}, {name}", column, None, q, s.words) for column, q in found.items()]
+    title = "How sharp the solutions are at the report's one rate, measure by measure"
+    return Table("flatness", title, "metric 2.1; nats, rho 0.05; 1 / weight²", tuple(cells), digits=3)
 
 
 def _ranked(one: list[Quantity], other: list[Quantity]) -> Quantity:

@@ -8,10 +8,10 @@ from lbgap import schedule
 from lbgap.papers.paper import Axis, Case, Figure, Table, difference
 from lbgap.papers.recipe import Recipe, point
 from lbgap.papers.sam import grid
-from lbgap.papers.sam.recipes import M, Recipes, at_rate
-from lbgap.papers.sam.search import CHOSEN, tuned, tuned_sam
+from lbgap.papers.sam.recipes import Arms, M, Recipes, at_rate
+from lbgap.papers.sam.search import choice, tuned, tuned_sam
 from lbgap.spec import Warmup
-from lbgap.stats import Difference
+from lbgap.stats import Difference, Ratio
 
 WARMUP = 0.2  # of the budget, from the small batch's rate up
 MARGIN = 0.5  # points of accuracy within which a gap counts as closed
@@ -33,7 +33,7 @@ def longer(s: Recipe, times: int) -> Recipe:
 
 def by_rule(s: Recipe, rule) -> Recipe:
     """The large batch at the rate that a rule makes of the small batch's, with a gradual warmup (Goyal et al. 2017)."""
-    start = CHOSEN["SB"].plain
+    start = choice(s, "SB").plain
     rate = rule(start, s.large, s.small)
     updates = round(WARMUP * s.epochs * math.ceil(s.data.size / s.large))
     return at_rate(s, rate).fixing(warmup=Warmup(updates=updates, start=start / rate))
@@ -78,6 +78,41 @@ def table(recipes: Recipes) -> Table:
             cells += way.recipe.cells(f"{n}, {row}", columns)
     title = "What to spend on: accuracy at a large batch, and what it costs"
     return Table("compute", title, "gradients of the plain run; percent; nats; points", tuple(cells))
+
+
+def tuned_table(arms: Arms) -> Table:
+    """Both optimizers at the rates and radii that were chosen for each batch."""
+    cells = []
+    for (n, optimizer), s in arms.items():
+        for batch in ("SB", "LB"):
+            for row, of in (("plain", tuned(s, batch)), ("SAM", tuned_sam(s, batch))):
+                columns = {"train loss": grid.loss(of, batch, "train"), "test loss": grid.loss(of, batch)}
+                columns["test"] = of.accuracy(batch, "test", "running")
+                if batch == "LB":
+                    columns["eps1e-3"] = grid.sharp(of, batch)
+                cells += [Cell(f"{n}, {optimizer}, {batch}, {row}", c, None, q, of.words) for c, q in columns.items()]
+    title = "Both optimizers, rate and radius tuned at each batch"
+    return Table("tuned", title, "nats; percent; metric 2.1", tuple(cells))
+
+
+def tuned_rules(arms: Arms) -> Iterator[tuple[str, Case]]:
+    """V1 to V4 once more, at the tuned rates and radii: a second reading, since the report searched nothing."""
+    above, fields = Difference("above"), {"reading": "tuned", "unit": "nats"}
+    for (n, optimizer), s in arms.items():
+        plain, sam = ({batch: of(s, batch) for batch in ("SB", "LB")} for of in (tuned, tuned_sam))
+        sides = (grid.loss(plain[batch], batch) for batch in ("LB", "SB"))
+        yield "V1", s.case(f"{n}, {optimizer}, tuned: test loss, batch {s.large} - {s.small}", above, *sides, **fields)
+        for batch, size in (("SB", s.small), ("LB", s.large)):
+            if optimizer == "SGD":
+                sides = (grid.loss(of[batch], batch) for of in (sam, plain))
+                yield "V2", s.case(f"{n}, tuned, batch {size}: test loss, SAM - plain", above, *sides, **fields)
+            elif (n, "SGD") in arms:
+                sides = (grid.loss(of, batch) for of in (sam[batch], tuned_sam(arms[n, "SGD"], batch)))
+                label = f"{n}, tuned, batch {size}: test loss with SAM, Adam - SGD"
+                yield "V4", s.case(label, above, *sides, **fields)
+        sides = (grid.sharp(of["LB"], "LB") for of in (sam, plain))
+        label = f"{n}, {optimizer}, tuned, batch {s.large}: sharpness, SAM / plain"
+        yield "V3", s.case(label, Ratio(1), *sides, **fields | {"unit": "times"})
 
 
 # lines of the figure: what a row of the table adds at each cost

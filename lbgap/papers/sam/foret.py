@@ -13,7 +13,7 @@ from lbgap.papers.paper import Case, Quantity, Table, best_on_the_others, combin
 from lbgap.papers.recipe import Recipe, published_table
 from lbgap.papers.sam import compute
 from lbgap.papers.sam.recipes import FACTS, M, Recipes, with_sam
-from lbgap.papers.sam.search import CHOSEN, tuned, tuned_sam
+from lbgap.papers.sam.search import choice, tuned, tuned_sam
 from lbgap.spec import DataSpec, OptimizerSpec
 from lbgap.stats import Difference, Equivalence
 
@@ -160,7 +160,7 @@ def radius_table(recipes: Recipes) -> Table:
         for batch, size in (("SB", s.small), ("LB", s.large)):
             rows = {"plain": tuned(s, batch), "rho 0.05": tuned_sam(s, batch, rho=0.05)}
             steps = STEPS if batch == "SB" else STEPS[:1]
-            rows |= {f"rho {CHOSEN[batch].rho:g}, {k} ascent{'s' * (k > 1)}": _stepping(s, batch, k) for k in steps}
+            rows |= {f"rho {choice(s, batch).rho:g}, {k} ascent{'s' * (k > 1)}": _stepping(s, batch, k) for k in steps}
             for row, runs in rows.items():
                 columns = {"test": runs.accuracy(batch, "test", "running")}
                 cells += runs.cells(f"{n}, batch {size}, {row}", columns)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from lbgap.papers.paper import Axis, Case, Figure, Quantity, Table, combined, constant, dig
 from lbgap.papers.recipe import Recipe, point
-from lbgap.papers.sam.recipes import OPTIMIZERS, RHO, M, Recipes, at_rate, with_sam
+from lbgap.papers.sam.recipes import OPTIMIZERS, RHO, Arms, M, Recipes, at_rate, with_sam
 from lbgap.spec import Job
 from lbgap.stats import Difference, Equivalence, Ratio
 
@@ -23,8 +23,8 @@ def arm(s: Recipe, name: str, rho: float = RHO) -> Recipe:
     return with_sam(s, rho) if name == "SAM" else with_sam(s, rho, inference_mode="both")
 
 
-def optimizers(recipes: Recipes, only: str | None = None, rate: float | None = None) -> dict[tuple[str, str], Recipe]:
-    """(network, optimizer) -> recipe; each optimizer at its one rate, or all at another."""
+def optimizers(recipes: Recipes, only: str | None = None, rate: float | None = None) -> Arms:
+    """Each optimizer at its one rate, or all at another."""
     chosen = {name: of for name, of in OPTIMIZERS.items() if only in (None, of.name)}
     out = {(n, name): s.changed(optimizer=of) for n, s in recipes.items() for name, of in chosen.items()}
     return out if rate is None else {place: at_rate(s, rate) for place, s in out.items()}
@@ -41,7 +41,7 @@ def sharp(s: Recipe, batch: int | str) -> Quantity:
     return s.measured(batch, "sharpness", epsilon=1e-3, batch_norm="running", **arguments)
 
 
-def table(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho: float) -> Table:
+def table(arms: Arms, sizes: tuple[int, ...], rho: float) -> Table:
     """Accuracy, losses and sharpness of every place of the grid."""
     cells = []
     for (n, optimizer), s in arms.items():
@@ -54,7 +54,7 @@ def table(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho: floa
     return Table("grid", "The report's grid at one rate for all batches", "nats; percent; metric 2.1", tuple(cells))
 
 
-def figures(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho: float) -> list[Figure]:
+def figures(arms: Arms, sizes: tuple[int, ...], rho: float) -> list[Figure]:
     """The report's four figures: losses and sharpness for SGD and for Adam, a panel an arm."""
     drawn = []
     for optimizer in dict.fromkeys(name for _, name in arms):
@@ -74,7 +74,7 @@ def figures(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho: fl
     return drawn
 
 
-def rules(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho: float) -> Iterator[tuple[str, Case]]:
+def rules(arms: Arms, sizes: tuple[int, ...], rho: float) -> Iterator[tuple[str, Case]]:
     """V1 to V4. The report names neither data nor rates nor rho: every scope is ``reading``."""
     large, mode = sizes[-1], "inference mode"
     first = next(iter(arms.values()))
@@ -109,7 +109,7 @@ def rules(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho: floa
                     )
 
 
-def parts_table(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho: float, m: int | None) -> Table:
+def parts_table(arms: Arms, sizes: tuple[int, ...], rho: float, m: int | None) -> Table:
     """The largest batch with SAM, one perturbation for all of it and one for each ``m`` examples."""
     cells, large = [], sizes[-1]
     for (n, optimizer), s in arms.items():
@@ -130,7 +130,7 @@ def seconds(s: Recipe, batch: int | str) -> Quantity:
     return s.of_runs(batch, dig("provenance.processor_seconds"))
 
 
-def time_table(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho: float) -> Table:
+def time_table(arms: Arms, sizes: tuple[int, ...], rho: float) -> Table:
     """Processor time with and without SAM, and the ratio."""
     cells = []
     for (n, optimizer), s in arms.items():
@@ -141,7 +141,7 @@ def time_table(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho:
     return Table("time", "Processor time of whole runs", "seconds; times", tuple(cells))
 
 
-def time_rules(arms: dict[tuple[str, str], Recipe], sizes: tuple[int, ...], rho: float) -> Iterator[tuple[str, Case]]:
+def time_rules(arms: Arms, sizes: tuple[int, ...], rho: float) -> Iterator[tuple[str, Case]]:
     """V5: "about twice" is read as 1.5 to 2.5 times."""
     for (n, optimizer), s in arms.items():
         if optimizer == "SGD":

@@ -132,6 +132,7 @@ class MSharpness(Frozen):
     parts: Count | None = None
     seed: Seed = 0
     batch_norm: Reading = "batch"
+    ascents: Count = 1
 
 
 class NoiseScale(Frozen):
@@ -168,7 +169,7 @@ MEASUREMENTS = {
     # a product with the Hessian takes two backward passes; Lanczos' method some thirty products
     "eigenvalues": Measurement("lbgap.measure.recorded:eigenvalues_of", Eigenvalues, lambda a: Passes(both=60.0 * a.k)),
     "m_sharpness": Measurement(
-        "lbgap.measure.recorded:m_sharpness_of", MSharpness, lambda a: Passes(both=1, forward=1), on="examples"
+        "lbgap.measure.recorded:m_sharpness_of", MSharpness, lambda a: Passes(both=float(a.ascents), forward=1), on="examples"
     ),
     "noise_scale": Measurement("lbgap.measure.recorded:noise_scale_of", NoiseScale, lambda a: Passes(both=1)),
     "unigram": Measurement("lbgap.measure.recorded:unigram_of", Unigram, lambda a: Passes(), on="text"),

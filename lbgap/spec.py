@@ -25,7 +25,7 @@ class DataSpec(Frozen):
     name: str
     n_train: Count | None = None
     n_test: Count | None = None
-    augment: Literal["none", "keskar", "hoffer", "goyal"] = "none"
+    augment: Literal["none", "keskar", "hoffer", "cutout", "goyal"] = "none"
     subset: Seed = 0
     n_validation: Count | None = None
     label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -43,7 +43,7 @@ class DataSpec(Frozen):
         if self.augment != "none" and source.task != "classify":
             raise ValueError(f"augment is '{self.augment}'; {self.name} accepts none, since its targets are no labels")
         if self.augment == "goyal" and not source.on_disk:
-            raise ValueError(f"augment is 'goyal'; {self.name} accepts none, keskar, hoffer, since its pictures are small")
+            raise ValueError(f"augment is 'goyal'; {self.name} accepts none, keskar, hoffer, cutout, since its pictures are small")
         if self.label_noise and source.task != "classify":
             raise ValueError(f"label_noise is {self.label_noise:g}; {self.name} accepts 0, since its targets are no labels")
         if self.n_validation is not None and self.n_validation > source.n_train - self.size:

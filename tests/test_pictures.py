@@ -181,7 +181,7 @@ def test_a_worker_decodes_its_own_slices_alone(ramps, monkeypatch):
 
 def test_crops_are_for_pictures_on_disk():
     with pytest.raises(
-        ValueError, match="^augment is 'goyal'; digits accepts none, keskar, hoffer, since its pictures are small$"
+        ValueError, match="^augment is 'goyal'; digits accepts none, keskar, hoffer, cutout, since its pictures are small$"
     ):
         DataSpec(name="digits", augment="goyal")
 

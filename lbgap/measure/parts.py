@@ -36,13 +36,16 @@ def m_sharpness(
     parts: int | None = None,
     seed: int = 0,
     data: Tensor | None = None,
-    pause: Pause | None = None,
+    ascents: int = 1,
 ) -> dict[str, float]:
     """Mean rise of the loss of disjoint parts S of m examples, each at the first-order maximiser of its own loss.
 
     Foret et al. 2021 (section 4.1, m-sharpness; the maximiser is their equation 2 with p = 2):
 
         1/|parts| sum_S [L_S(w + rho g_S / |g_S|) - L_S(w)],    g_S = gradient of L_S at w,    L_S = mean loss over S.
+
+    With several ``ascents`` (their appendix C.6) the gradient is taken again at the point that the one before found, and the step
+    of length rho from w along it; as :class:`lbgap.sam.SAM` does.
 
     The parts are those of one shuffled pass over the set; fewer examples than m at its end are left out. Where a part's
     gradient is exactly 0 its rise is 0. First order is not the true maximum: a rise may be negative. Weights, buffers and
@@ -56,7 +59,7 @@ def m_sharpness(
         loss: makes the mean loss over (x, y) into a callable on the model.
         parts: how many parts to look at; None for all of them.
         seed: of the shuffling.
-        pause: where to go on from, and to save to, part by part.
+        ascents: gradient steps by which the maximiser is found, from 1.
     Returns:
         ``value``, the mean rise; ``loss`` and ``loss_max``, the mean losses of the parts before and at their maximisers;
         ``parts``, their number.
@@ -68,6 +71,7 @@ def m_sharpness(
     above_zero("rho", rho)
     whole_number("seed", seed, 0)
     whole_number("m", m, 1, len(x))
+    whole_number("ascents", ascents, 1)
     number = len(x) // m
     if parts is not None:
         whole_number("parts", parts, 1, number)
@@ -86,9 +90,17 @@ def m_sharpness(
         return at_solution, objective.value(step)
 
     with objective.restoring(), batch_norm_reading(model, batch_norm, data, CHUNK):
-        found = each(disjoint(x, y, m, number, seed), losses, pause)
-    before = after = 0.0
-    for low, high in found:
-        before += low / number
-        after += high / number
+        for part in disjoint(x, y, m, number, seed):
+            objective.loss = loss(*part)
+            at_solution, gradient = objective.at_solution()
+            before += at_solution / number
+            step = torch.zeros_like(gradient)
+            for ascent in range(ascents):
+                if ascent:
+                    _, gradient = objective.value_and_gradient(step)
+                if (length := float(gradient.double().norm())) > 0:
+                    step = gradient * (rho / length)
+            if step.any():
+                objective.refuse_rounding(f"rho is {rho}", step)
+            after += objective.value(step) / number
     return {"value": after - before, "loss": before, "loss_max": after, "parts": number}

@@ -106,6 +106,24 @@ def test_smaller_parts_are_sharper(rng):
     assert found == sorted(found, reverse=True)
 
 
+def test_further_ascents_start_where_the_one_before_ended(rng):
+    """On half a quadratic form, whose gradient is known; linearised again and again, a convex loss only rises further."""
+    x, w, rho = rng.normal(size=(30, 4)), rng.normal(size=4), 0.5
+    form = torch.tensor(np.diag([1.0, 2.0, 5.0, 9.0]))
+
+    def loss(x, y):
+        return lambda model: 0.5 * torch.einsum("ni,ij,nj->n", model(x), form, model(x)).mean()
+
+    found = [m_sharpness(Shift(w), torch.tensor(x), torch.arange(30), rho, 30, loss=loss, ascents=k) for k in range(1, 6)]
+    e, expected, at = np.zeros(4), [], w - x.mean(0)
+    for _ in found:
+        g = form.numpy() @ (at + e)
+        e = rho * g / np.linalg.norm(g)
+        expected.append(0.5 * (at + e) @ form.numpy() @ (at + e) - 0.5 * at @ form.numpy() @ at)
+    assert [result["value"] for result in found] == pytest.approx(expected, rel=1e-9)
+    assert np.all(np.diff(expected) > 0)
+
+
 @pytest.mark.parametrize("batch_norm", ["batch", "running", "reestimated"])
 def test_the_network_comes_back_as_it_was(network, batch_norm):  # noqa: F811
     model, x, y = network
@@ -122,7 +140,18 @@ def test_inputs_and_targets_are_as_many(rng):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("rho", 0.0), ("rho", math.inf), ("rho", 1e-9), ("m", 0), ("m", 41), ("m", 2.5), ("parts", 0), ("parts", 9), ("seed", -1)],
+    [
+        ("rho", 0.0),
+        ("rho", math.inf),
+        ("rho", 1e-9),
+        ("m", 0),
+        ("m", 41),
+        ("m", 2.5),
+        ("parts", 0),
+        ("parts", 9),
+        ("seed", -1),
+        ("ascents", 0),
+    ],
 )
 def test_a_bad_argument_is_refused_by_name(name, value):
     """1e-9 of a weight of about 1 is below the resolution of float32."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from lbgap.papers.paper import Axis, Case, Figure, Quantity, Table, combined, constant, dig
 from lbgap.papers.recipe import Recipe, point
-from lbgap.papers.sam.recipes import OPTIMIZERS, RHO, Arms, M, Recipes, at_rate, with_sam
+from lbgap.papers.sam.recipes import ADAM, RHO, Arms, M, Recipes, at_rate, with_sam
 from lbgap.spec import Job
 from lbgap.stats import Difference, Equivalence, Ratio
 
@@ -25,8 +25,8 @@ def arm(s: Recipe, name: str, rho: float = RHO) -> Recipe:
 
 def optimizers(recipes: Recipes, only: str | None = None, rate: float | None = None) -> Arms:
     """Each optimizer at its one rate, or all at another."""
-    chosen = {name: of for name, of in OPTIMIZERS.items() if only in (None, of.name)}
-    out = {(n, name): s.changed(optimizer=of) for n, s in recipes.items() for name, of in chosen.items()}
+    both = {(n, name): s for n, sgd in recipes.items() for name, s in (("SGD", sgd), ("Adam", sgd.changed(optimizer=ADAM)))}
+    out = {place: s for place, s in both.items() if only in (None, s.optimizer.name)}
     return out if rate is None else {place: at_rate(s, rate) for place, s in out.items()}
 
 

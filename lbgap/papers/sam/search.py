@@ -2,8 +2,8 @@
 
 The rate without SAM first; with SAM, rate and rho so that neither another radius at that rate nor another rate at that radius
 is better. Foret et al. (section 3.1) search rho at the rate that is best without SAM; that line is in the table too, and at the
-large batch of MNIST it ends lower, because SAM bears a higher rate there. The best of two seeds is fixed in ``CHOSEN``; a test
-holds it to the records. The five seeds of every comparison are others.
+large batch of MNIST it ends lower, because SAM bears a higher rate there. The best of two seeds is fixed in ``SEARCHES``; a
+test holds it to the records. The five seeds of every comparison are others.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,8 @@ from lbgap.papers.paper import Quantity, Table
 from lbgap.papers.recipe import Recipe
 from lbgap.papers.sam.recipes import Arms, at_rate, with_sam
 
-RATES = {"sgd": (0.01, 0.03, 0.05, 0.1, 0.3), "adam": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)}
 RHOS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # Foret et al., section 3.1, and one below
 SEEDS = {"first_seed": 10, "seeds": 2}
-BATCHES = ("SB", "LB")
 
 
 @dataclass(frozen=True)
@@ -27,19 +25,33 @@ class Choice:
     rho: float
 
 
-CHOSEN: dict[tuple[str, str], tuple[Choice, Choice]] = {  # by data and optimizer, of the small batch and of the large one
-    ("mnist", "sgd"): (Choice(0.03, 0.03, 0.02), Choice(0.05, 0.1, 0.05))
+@dataclass(frozen=True)
+class Search:
+    """The rates that were tried, and what was chosen at the small batch and at the large one."""
+
+    rates: tuple[float, ...]
+    SB: Choice
+    LB: Choice
+
+
+SEARCHES = {  # by data and optimizer
+    ("mnist", "sgd"): Search((0.01, 0.03, 0.05, 0.1, 0.3), SB=Choice(0.03, 0.03, 0.02), LB=Choice(0.05, 0.1, 0.05))
 }
 
 
 def searched(arms: Arms) -> Arms:
     """Those of the grid for which rates and radii were searched."""
-    return {place: s for place, s in arms.items() if (s.data.name, s.optimizer.name) in CHOSEN}
+    return {place: s for place, s in arms.items() if (s.data.name, s.optimizer.name) in SEARCHES}
+
+
+def search(s: Recipe) -> Search:
+    """That of the data and the optimizer of a recipe."""
+    return SEARCHES[s.data.name, s.optimizer.name]
 
 
 def choice(s: Recipe, batch: str) -> Choice:
-    """What was chosen for the data and the optimizer of a recipe."""
-    return CHOSEN[s.data.name, s.optimizer.name][BATCHES.index(batch)]
+    """What was chosen at a batch, "SB" or "LB"."""
+    return getattr(search(s), batch)
 
 
 def tuned(s: Recipe, batch: str) -> Recipe:
@@ -60,7 +72,7 @@ def held_out(s: Recipe, batch: str) -> Quantity:
 
 def rates(s: Recipe, batch: str) -> dict[float, Quantity]:
     """Held-out accuracy without SAM at each rate."""
-    return {rate: held_out(at_rate(s.changed(**SEEDS), rate), batch) for rate in RATES[s.optimizer.name]}
+    return {rate: held_out(at_rate(s.changed(**SEEDS), rate), batch) for rate in search(s).rates}
 
 
 def radii(s: Recipe, batch: str, rate: float | None = None) -> dict[float, Quantity]:
@@ -71,7 +83,7 @@ def radii(s: Recipe, batch: str, rate: float | None = None) -> dict[float, Quant
 
 def rates_with_sam(s: Recipe, batch: str) -> dict[float, Quantity]:
     """Held-out accuracy with SAM at the chosen radius, from one rate below the best ones without and with it to one above."""
-    of, grid = choice(s, batch), RATES[s.optimizer.name]
+    of, grid = choice(s, batch), search(s).rates
     low, high = sorted(grid.index(rate) for rate in (of.plain, of.with_sam))
     near = grid[low - 1 : high + 2]
     return {rate: held_out(with_sam(at_rate(s.changed(**SEEDS), rate), of.rho), batch) for rate in near}

@@ -43,7 +43,9 @@ class DataSpec(Frozen):
         if self.augment != "none" and source.task != "classify":
             raise ValueError(f"augment is '{self.augment}'; {self.name} accepts none, since its targets are no labels")
         if self.augment == "goyal" and not source.on_disk:
-            raise ValueError(f"augment is 'goyal'; {self.name} accepts none, keskar, hoffer, cutout, since its pictures are small")
+            raise ValueError(
+                f"augment is 'goyal'; {self.name} accepts none, keskar, hoffer, cutout, since its pictures are small"
+            )
         if self.label_noise and source.task != "classify":
             raise ValueError(f"label_noise is {self.label_noise:g}; {self.name} accepts 0, since its targets are no labels")
         if self.n_validation is not None and self.n_validation > source.n_train - self.size:

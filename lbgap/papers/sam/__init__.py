@@ -23,22 +23,23 @@ CLOSER = "MNIST"  # on which the cause is looked for, and what Foret et al. clai
 
 def study(settings: PaperSettings) -> Study:
     """Everything a profile computes and shows."""
-    recipes, sizes, rho = recipes_of(settings), settings.sizes, RHO if settings.rho is None else settings.rho
-    arms = grid.optimizers(recipes, settings.optimizer, settings.learning_rate)
-    drawn = grid.figures(arms, sizes, rho)
-    rules = [*grid.rules(arms, sizes, rho), *grid.time_rules(arms, sizes, rho)]
+    recipes, rho = recipes_of(settings), RHO if settings.rho is None else settings.rho
+    places = grid.places(recipes, settings.sizes, settings.optimizer, settings.learning_rate, settings.demonstration)
+    drawn = grid.figures(places, rho)
+    rules = [*grid.rules(places, rho), *grid.time_rules(places, rho)]
     if settings.demonstration:  # the tuned settings belong to the profile's own sizes
-        shown = [grid.table(arms, sizes, rho), grid.parts_table(arms, sizes, rho, settings.m)]
+        shown = [grid.table(places, rho), grid.parts_table(places, rho, settings.m)]
         rules = [(claim, case) for claim, case in rules if not case.reading and claim != "V5"]
         asked = {claim for claim, _ in rules}
         only = tuple(claim for claim in FACTS["claims"] if claim in asked)
         reference = () if settings.own or settings.profile != "quick" else grid.reference(recipes["digits"])
         of = claims(FACTS["claims"], rules, only, notes=NOTES)
         return Study("sam", settings.profile, tuple(shown), tuple(drawn), of, reference=reference)
+    arms = {place: of.recipe for place, of in places.items()}
     tuned = search.searched(arms)
     searched = {n: s for (n, optimizer), s in tuned.items() if optimizer == "SGD"}
     closer = {n: s for n, s in searched.items() if n == CLOSER}
-    shown = [grid.table(arms, sizes, rho), cause.grid_table(arms, rho), grid.time_table(arms, sizes, rho)]
+    shown = [grid.table(places, rho), cause.grid_table(arms, rho), grid.time_table(places, rho)]
     shown += [compute.table(searched), compute.tuned_table(tuned), search.table(tuned)]
     shown += [cause.table(closer, rho), cause.sharpness_table(closer), foret.noise_table(closer), foret.radius_table(closer)]
     if settings.profile == "cpu":

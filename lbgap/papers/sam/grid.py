@@ -5,14 +5,16 @@
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from lbgap.papers.paper import Axis, Case, Figure, Quantity, Table, combined, constant, dig
 from lbgap.papers.recipe import Recipe, point
-from lbgap.papers.sam.recipes import ADAM, RHO, Arms, M, Recipes, at_rate, with_sam
+from lbgap.papers.sam.recipes import ADAM, RHO, M, Recipes, at_rate, with_sam
 from lbgap.spec import Job
 from lbgap.stats import Difference, Equivalence, Ratio
 
 ARMS = ("plain", "SAM", "SAM, inference mode")
+LEAST = "cifar10.half"  # trained in profile cpu by SGD alone, with SAM as published alone, at two batches
 EXAMPLES = 256  # on which sharpness is measured in profile cpu
 
 
@@ -23,11 +25,35 @@ def arm(s: Recipe, name: str, rho: float = RHO) -> Recipe:
     return with_sam(s, rho) if name == "SAM" else with_sam(s, rho, inference_mode="both")
 
 
-def optimizers(recipes: Recipes, only: str | None = None, rate: float | None = None) -> Arms:
-    """Each optimizer at its one rate, or all at another."""
-    both = {(n, name): s for n, sgd in recipes.items() for name, s in (("SGD", sgd), ("Adam", sgd.changed(optimizer=ADAM)))}
-    out = {place: s for place, s in both.items() if only in (None, s.optimizer.name)}
-    return out if rate is None else {place: at_rate(s, rate) for place, s in out.items()}
+@dataclass(frozen=True)
+class Place:
+    """A network and an optimizer of the grid: how it is trained without SAM, at which batch sizes, in which arms."""
+
+    recipe: Recipe
+    batches: tuple[int, ...]
+    names: tuple[str, ...] = ARMS
+
+    @property
+    def large(self) -> int:
+        """The largest batch."""
+        return self.batches[-1]
+
+
+Places = dict[tuple[str, str], Place]  # by network and optimizer
+
+
+def places(
+    recipes: Recipes, sizes: tuple[int, ...], only: str | None = None, rate: float | None = None, own: bool = False
+) -> Places:
+    """Each optimizer, or ``only`` one, at its one rate, or all at another; ``own``: a re-runner's, with nothing left out."""
+    out = {}
+    for n, sgd in recipes.items():
+        less = sgd.data.name == LEAST and not own
+        for name, s in (("SGD", sgd), ("Adam", sgd.changed(optimizer=ADAM))):
+            if only in (None, s.optimizer.name) and not (less and name == "Adam"):
+                s = s if rate is None else at_rate(s, rate)
+                out[n, name] = Place(s, (sizes[0], sizes[-1]), ARMS[:2]) if less else Place(s, sizes)
+    return out
 
 
 def loss(s: Recipe, batch: int | str, split: str = "test") -> Quantity:
@@ -41,12 +67,13 @@ def sharp(s: Recipe, batch: int | str) -> Quantity:
     return s.measured(batch, "sharpness", epsilon=1e-3, batch_norm="running", **arguments)
 
 
-def table(arms: Arms, sizes: tuple[int, ...], rho: float) -> Table:
+def table(arms: Places, rho: float) -> Table:
     """Accuracy, losses and sharpness of every place of the grid."""
     cells = []
-    for (n, optimizer), s in arms.items():
-        for b in sizes:
-            for name in ARMS:
+    for (n, optimizer), place in arms.items():
+        s = place.recipe
+        for b in place.batches:
+            for name in place.names:
                 of, row = arm(s, name, rho), f"{n}, {optimizer}, batch {b}, {name}"
                 columns = {"train loss": loss(of, b, "train"), "test loss": loss(of, b)}
                 columns |= {"test": of.accuracy(b, "test", "running"), "eps1e-3": sharp(of, b)}
@@ -54,18 +81,18 @@ def table(arms: Arms, sizes: tuple[int, ...], rho: float) -> Table:
     return Table("grid", "The report's grid at one rate for all batches", "nats; percent; metric 2.1", tuple(cells))
 
 
-def figures(arms: Arms, sizes: tuple[int, ...], rho: float) -> list[Figure]:
+def figures(arms: Places, rho: float) -> list[Figure]:
     """The report's four figures: losses and sharpness for SGD and for Adam, a panel an arm."""
     drawn = []
     for optimizer in dict.fromkeys(name for _, name in arms):
-        of = {n: s for (n, name), s in arms.items() if name == optimizer}
+        of = {n: place for (n, name), place in arms.items() if name == optimizer}
         losses, sharpnesses, panels, flat = [], [], [], []
-        for n, s in of.items():
+        for n, place in of.items():
             flat.append(Axis(n, "batch size", "sharpness, metric 2.1", log_x=True, log_y=True))
-            for name in ARMS:
+            for name in place.names:
                 panels.append(Axis(f"{n}, {name}", "batch size", "loss, nats", log_x=True))
-                runs = arm(s, name, rho)
-                for b in sizes:
+                runs = arm(place.recipe, name, rho)
+                for b in place.batches:
                     losses += [point(panels[-1].name, split, b, loss(runs, b, split)) for split in ("train", "test")]
                     sharpnesses.append(point(n, name, b, sharp(runs, b)))
         key = optimizer.lower()
@@ -74,20 +101,21 @@ def figures(arms: Arms, sizes: tuple[int, ...], rho: float) -> list[Figure]:
     return drawn
 
 
-def rules(arms: Arms, sizes: tuple[int, ...], rho: float) -> Iterator[tuple[str, Case]]:
+def rules(arms: Places, rho: float) -> Iterator[tuple[str, Case]]:
     """V1 to V4. The report names neither data nor rates nor rho: every scope is ``reading``."""
-    large, mode = sizes[-1], "inference mode"
-    first = next(iter(arms.values()))
-    for (n, optimizer), s in arms.items():
+    mode, first = "inference mode", next(iter(arms.values()))
+    for (n, optimizer), place in arms.items():
+        s, large = place.recipe, place.large
         fields = {"scope": "reading", "unit": "nats", "where": s.words}
-        central = s is first
-        label = f"{n}, {optimizer}: test loss, batch {large} - {sizes[0]}"
-        yield "V1", s.case(label, Difference("above"), loss(s, large), loss(s, sizes[0]), central=central, **fields)
-        for reading, name in (("", "SAM"), (mode, ARMS[-1])):
+        central = place is first
+        label = f"{n}, {optimizer}: test loss, batch {large} - {place.batches[0]}"
+        yield "V1", Case(label, Difference("above"), loss(s, large), loss(s, place.batches[0]), central=central, **fields)
+        for name in place.names[1:]:
+            reading = mode if name == ARMS[-1] else ""
             of, shown = arm(s, name, rho), f", {reading}" if reading else ""
             again = {"reading": reading}
             if optimizer == "SGD":
-                for b in sizes:
+                for b in place.batches:
                     label = f"{n}{shown}, batch {b}: test loss, SAM - plain"
                     is_central = central and b == large and not reading
                     yield (
@@ -99,8 +127,8 @@ def rules(arms: Arms, sizes: tuple[int, ...], rho: float) -> Iterator[tuple[str,
             ratio = fields | {"unit": "times"}
             yield "V3", of.case(label, Ratio(1), sharp(of, large), sharp(s, large), central=is_central, **ratio, **again)
             if optimizer == "Adam" and (n, "SGD") in arms:
-                sgd = arm(arms[n, "SGD"], name, rho)
-                for b in sizes:
+                sgd = arm(arms[n, "SGD"].recipe, name, rho)
+                for b in place.batches:
                     label = f"{n}{shown}, batch {b}: test loss with SAM, Adam - SGD"
                     is_central = b == large and not reading
                     yield (
@@ -109,14 +137,15 @@ def rules(arms: Arms, sizes: tuple[int, ...], rho: float) -> Iterator[tuple[str,
                     )
 
 
-def parts_table(arms: Arms, sizes: tuple[int, ...], rho: float, m: int | None) -> Table:
+def parts_table(arms: Places, rho: float, m: int | None) -> Table:
     """The largest batch with SAM, one perturbation for all of it and one for each ``m`` examples."""
-    cells, large = [], sizes[-1]
-    for (n, optimizer), s in arms.items():
+    cells = []
+    for (n, optimizer), place in arms.items():
+        s, large = place.recipe, place.large
         for part in (large, M if m is None else m):
             of = with_sam(s, rho, None if part == large else part)
-            cells.append(s.cell(f"{n}, {optimizer}, m = {part}", "test", of.accuracy(large, "test", "running")))
-    return Table("parts", f"m-SAM at a batch of {large}", "percent", tuple(cells))
+            cells.append(Cell(f"{n}, {optimizer}, m = {part}", "test", None, of.accuracy(large, "test", "running"), s.words))
+    return Table("parts", "m-SAM at the largest batch", "percent", tuple(cells))
 
 
 def reference(s: Recipe) -> tuple[Job, ...]:
@@ -130,23 +159,30 @@ def seconds(s: Recipe, batch: int | str) -> Quantity:
     return s.of_runs(batch, dig("provenance.processor_seconds"))
 
 
-def time_table(arms: Arms, sizes: tuple[int, ...], rho: float) -> Table:
+def time_table(arms: Places, rho: float) -> Table:
     """Processor time with and without SAM, and the ratio."""
     cells = []
-    for (n, optimizer), s in arms.items():
-        for b in sizes:
+    for (n, optimizer), place in arms.items():
+        s = place.recipe
+        for b in place.batches:
             plain, sam = seconds(s, b), seconds(arm(s, "SAM", rho), b)
             columns = {"plain": plain, "SAM": sam, "SAM / plain": combined(lambda a, b: a / b, sam, plain)}
             cells += s.cells(f"{n}, {optimizer}, batch {b}", columns)
     return Table("time", "Processor time of whole runs", "seconds; times", tuple(cells))
 
 
-def time_rules(arms: Arms, sizes: tuple[int, ...], rho: float) -> Iterator[tuple[str, Case]]:
+def time_rules(arms: Places, rho: float) -> Iterator[tuple[str, Case]]:
     """V5: "about twice" is read as 1.5 to 2.5 times."""
-    for (n, optimizer), s in arms.items():
+    for (n, optimizer), place in arms.items():
+        s = place.recipe
         if optimizer == "SGD":
-            for b in sizes:
+            for b in place.batches:
                 times = combined(lambda a, b: a / b - 2, seconds(arm(s, "SAM", rho), b), seconds(s, b))
                 label = f"{n}, batch {b}: processor time, SAM / plain, minus 2"
-                fields = {"scope": "reading", "unit": "times", "where": s.words, "central": b == sizes[-1] and n != "CIFAR-10"}
-                yield "V5", s.case(label, Equivalence(0.5), times, constant(times), **fields)
+                fields = {
+                    "scope": "reading",
+                    "unit": "times",
+                    "where": s.words,
+                    "central": b == place.large and n != "CIFAR-10",
+                }
+                yield "V5", Case(label, Equivalence(0.5), times, constant(times), **fields)

@@ -231,7 +231,7 @@ def _print_plan(study: "Study", todo: list["Job"], total: int, workers: int) -> 
 
 
 # what a line of a dry run shows in a place of its own, and what says nothing of a variant
-_SHOWN = {"kind", "model", "batch_size", "updates", "seed", "semantics", "evaluate_every", "phases", "start", "of"}
+_SHOWN = {"kind", "model", "batch_size", "updates", "seed", "semantics", "evaluate_every", "phases", "start", "teacher", "of"}
 
 
 def _variant(job: "Job") -> str:
@@ -247,8 +247,9 @@ def _variant(job: "Job") -> str:
     spec = job.run.canonical()
     del spec["data"]["name"], spec["optimizer"]["learning_rate"]
     own = {} if job is job.run else job.canonical().get("arguments", {})
-    start = [f"from epoch {job.run.start.epoch} of {job.run.start.run.key}"] if job.run.start else []
-    return ", ".join([*start, *fields({k: v for k, v in spec.items() if k not in _SHOWN}), *fields(own)])
+    parents = (("from", job.run.start), ("labelled by", job.run.teacher))
+    of = [f"{what} epoch {weights.epoch} of {weights.run.key}" for what, weights in parents if weights]
+    return ", ".join([*of, *fields({k: v for k, v in spec.items() if k not in _SHOWN}), *fields(own)])
 
 
 def status(given: argparse.Namespace) -> None:

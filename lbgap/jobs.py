@@ -244,13 +244,13 @@ def _checkpoint(
 
 
 def _train(job: Train, cache: Cache, device: str, keep: Collection[int], checkpoint: Checkpoint) -> dict:
-    start = cache.get(job.start) if job.start else None
+    start, teacher = (cache.get(weights) if weights else None for weights in (job.start, job.teacher))
     losses_only = checkpoint.purpose == "weights"
 
     def put(epoch: int, state: train.State) -> None:
         cache.put(job.at(epoch), state)
 
-    return train.fit(job, device, start, keep, put, losses_only=losses_only, pause=checkpoint)
+    return train.fit(job, device, start, keep, put, losses_only=losses_only, pause=checkpoint, teacher=teacher)
 
 
 def follow(crew: Workers) -> None:

@@ -36,10 +36,10 @@ FREE_WITHIN = {"optimizer": {"learning_rate", "weight_decay", "momentum"}, "sam"
 def kind(spec: Train) -> str | None:
     """What runs that can train together have in common, as a text, if their network can be stacked; None for one that cannot.
 
-    Alone train warm starts, what is augmented, robust, sliced, proximal, in bfloat16 or in SAM's inference mode, texts, and
-    what scales the loss or has another momentum buffer.
+    Alone train warm starts, what a teacher labels, what is augmented, robust, sliced, proximal, in bfloat16 or in SAM's
+    inference mode, texts, and what scales the loss or has another momentum buffer.
     """
-    plain = spec.start is None and spec.precision == "float32" and spec.data.augment == "none" and not spec.data.is_text
+    plain = not spec.parents and spec.precision == "float32" and spec.data.augment == "none" and not spec.data.is_text
     if not plain or spec.robust or spec.slice_size or spec.optimizer.inner_steps > 1:
         return None
     if spec.optimizer.loss_scale != 1.0 or spec.optimizer.momentum_buffer != "gradients":

@@ -161,15 +161,16 @@ class Train(Frozen):
     """One training run.
 
     ``updates`` is the whole budget; an epoch is one pass over a fresh permutation, its last batch smaller where the batch
-    does not divide the set (Keras ``fit``). ``evaluate_every`` (epochs) sets how dense the recorded test curve is; the end
-    is always evaluated. ``seed`` decides initialisation, data order, augmentation and dropout; ``data_seed``, where it is
-    given, the order of the data in its place, so that runs can share one order. ``start`` warm-starts from another run's
-    weights, with a fresh optimizer. ``phases`` is the regime after the first phase, which is the optimizer's own; ``warmup``
-    and ``annealing`` multiply what it says (:mod:`lbgap.schedule`). ``slice_size`` n has the gradient accumulated over slices
-    of n examples, each with batch-norm statistics of its own, as that many workers would; ``sam`` takes it at a worse point.
-    Two mistakes of such workers can be made on purpose (Goyal et al. 2017, section 3, remarks 3 and 4): ``normalised_by``
-    "slice" adds the means of the slices, where the mean over the batch is meant; with ``shuffling`` "each slice" every worker
-    shuffles the whole set on its own, where one shuffle is divided among them.
+    does not divide the set (Keras ``fit``). ``evaluate_every`` (epochs) sets how dense the recorded test curve is; the end is
+    always evaluated. ``seed`` decides initialisation, data order, augmentation and dropout; ``data_seed``, where it is given,
+    the order of the data in its place, so that runs can share one order. ``start`` warm-starts from another run's weights,
+    with a fresh optimizer. Given a ``teacher``, the labels to train on are those that its network predicts of the training
+    images (bootstrapping; Foret et al. 2021, section 3.3). ``phases`` is the regime after the first phase, which is the
+    optimizer's own; ``warmup`` and ``annealing`` multiply what it says (:mod:`lbgap.schedule`). ``slice_size`` n has the
+    gradient accumulated over slices of n examples, each with batch-norm statistics of its own, as that many workers would;
+    ``sam`` takes it at a worse point. Two mistakes of such workers can be made on purpose (Goyal et al. 2017, section 3,
+    remarks 3 and 4): ``normalised_by`` "slice" adds the means of the slices, where the mean over the batch is meant; with
+    ``shuffling`` "each slice" every worker shuffles the whole set on its own, where one shuffle is divided among them.
     ``ghost_batch_size`` turns every batch norm into ghost batch norm. ``curve_reading`` is how batch norm is read for the
     recorded test curve; ``layers`` records the distance from the start for each parameter tensor too. ``robust`` changes the
     loss that is minimised, and recorded along training; accuracies are those of the inputs as they are.
@@ -187,6 +188,7 @@ class Train(Frozen):
     precision: Literal["float32", "bfloat16"] = "float32"
     evaluate_every: Count = 1
     start: "Weights | None" = None
+    teacher: "Weights | None" = None
     phases: tuple[Phase, ...] = ()
     ghost_batch_size: Count | None = None
     ghost_averaging: Literal["sequential", "mean"] = "sequential"
@@ -208,6 +210,14 @@ class Train(Frozen):
     def _known_network(self):
         if self.model not in NETWORKS:
             raise ValueError(f"model is '{self.model}'; accepted are {', '.join(NETWORKS)}")
+        return self
+
+    @model_validator(mode="after")
+    def _teacher_of_the_same_labels(self):
+        if self.teacher and (of := self.teacher.run.data.name) != self.data.name:
+            raise ValueError(f"teacher was trained on {of}; accepted is one trained on {self.data.name}")
+        if self.teacher and sources.lookup(self.data.name).task != "classify":
+            raise ValueError(f"teacher is given; {self.data.name} accepts none, since its targets are no labels")
         return self
 
     @model_validator(mode="after")
@@ -280,7 +290,7 @@ class Train(Frozen):
     @property
     def parents(self) -> tuple["Weights", ...]:
         """The weights this run needs before it can begin."""
-        return (self.start,) if self.start else ()
+        return tuple(weights for weights in (self.start, self.teacher) if weights)
 
     @property
     def mistakes(self) -> tuple[str, ...]:
@@ -326,6 +336,10 @@ class Measure(Frozen):
 
     @model_validator(mode="after")
     def _known_with_its_arguments(self):
+        if any(weights.run.teacher for weights in self.of):
+            raise ValueError(
+                "of has a run that a teacher labelled; accepted are others, since measures read the data's own labels"
+            )
         measurements.lookup(self.kind).check(self.kind, self.arguments, len(self.of), self.run.data.is_text)
         return self
 

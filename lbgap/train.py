@@ -5,6 +5,7 @@ import hashlib
 import math
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lbgap import augment, ghost, gradient, models, robust, schedule
-from lbgap.data import Data, load
+from lbgap.data import Data, Split, load
 from lbgap.evaluate import chunk_of, loss_and_metric
 from lbgap.optimizers import decays_of, optimizer
 from lbgap.pauses import Pause, Shared, Stopped
@@ -57,6 +58,7 @@ def fit(
     stop_after: int | None = None,
     losses_only: bool = False,
     pause: Pause | None = None,
+    teacher: State | None = None,
 ) -> dict:
     """Train ``spec`` and return what is recorded of it.
 
@@ -69,6 +71,7 @@ def fit(
         losses_only: evaluate nothing and return only ``loss_at`` (where the weights, or the beginning, are all one wants).
         stop_after: end after so many updates, with the losses only.
         pause: where to go on from, and to save to; the record is that of an undisturbed run.
+        teacher: weights and buffers of ``spec.teacher``; as ``start``.
     Returns:
         ``diverged``; ``loss_at`` {update: batch loss}; ``curve`` per evaluated epoch (train loss and metric are running
         means over the epoch's batches, test is read as ``spec.curve_reading`` says); ``final`` loss and metric on every
@@ -79,11 +82,13 @@ def fit(
         Stopped: ``pause`` put the run down.
         WorkersLost: one of the workers failed, or is gone.
     """
-    if (start is None) != (spec.start is None):
-        raise ValueError(
-            f"start is {'None' if start is None else 'given'}; this spec {'needs' if spec.start else 'has no'} starting weights"
-        )
+    for name, given, weights in (("start", start, "starting weights"), ("teacher", teacher, "weights of a teacher")):
+        if (given is None) != (getattr(spec, name) is None):
+            said = ("None", "needs") if given is None else ("given", "has no")
+            raise ValueError(f"{name} is {said[0]}; this spec {said[1]} {weights}")
     data = load_data(spec, device)
+    if teacher is not None:
+        data = relabelled(data, spec, teacher)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(spec.seed)  # initialisation and dropout
         model = initial_model(spec, data).to(device)
@@ -93,7 +98,7 @@ def fit(
         if (crew := training.workers) is None:
             return training.fit(set(keep), on_weights, stop_after, pause)
         if crew.first:
-            crew.told({"spec": spec, "start": start, "stop_after": stop_after})
+            crew.told({"spec": spec, "start": start, "teacher": teacher, "stop_after": stop_after})
         try:
             return training.fit(set(keep), on_weights, stop_after, Shared(pause, crew))
         except (Stopped, WorkersLost):
@@ -124,6 +129,18 @@ def load_data(spec: Train, device: str = "cpu") -> Data:
     of = spec.data
     more = {"subset": of.subset, "n_validation": of.n_validation, "label_noise": of.label_noise}
     return load(of.name, of.n_train, of.n_test, device, **more)
+
+
+@torch.no_grad()
+def relabelled(data: Data, spec: Train, teacher: State) -> Data:
+    """The data with the training labels that the network of ``spec.teacher`` predicts, batch norm on its running averages."""
+    x = data.train.x
+    with torch.random.fork_rng(devices=[]):
+        model = initial_model(spec.teacher.run, data)
+    model.load_state_dict(teacher)
+    model.eval().to(x.device)
+    y = torch.cat([model(part[:]).argmax(1) for part in x.split(chunk_of(x))])
+    return replace(data, train=Split(x, y))
 
 
 def initial_model(spec: Train, data: Data) -> nn.Module:

@@ -58,6 +58,7 @@ CHANGES = {
     "precision": {"precision": "bfloat16"},
     "evaluate_every": {"evaluate_every": 2},
     "start": {"start": digits_run(seed=9).at(1)},
+    "teacher": {"teacher": digits_run(seed=9).at(1)},
     "start's seed": {"start": digits_run(seed=8).at(1)},
     "start's epoch": {"start": digits_run(seed=9).at(2)},
     "phases": {"phases": (Phase(update=12),)},

@@ -44,8 +44,8 @@ def m_sharpness(
 
         1/|parts| sum_S [L_S(w + rho g_S / |g_S|) - L_S(w)],    g_S = gradient of L_S at w,    L_S = mean loss over S.
 
-    With several ``ascents`` (their appendix C.6) the gradient is taken again at the point that the one before found, and the step
-    of length rho from w along it; as :class:`lbgap.sam.SAM` does.
+    With several ``ascents`` (their appendix C.6) the gradient is taken again at the point that the one before found, and the
+    step of length rho from w along it, as :class:`lbgap.sam.SAM` does.
 
     The parts are those of one shuffled pass over the set; fewer examples than m at its end are left out. Where a part's
     gradient is exactly 0 its rise is 0. First order is not the true maximum: a rise may be negative. Weights, buffers and

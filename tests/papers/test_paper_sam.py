@@ -66,6 +66,29 @@ def test_the_papers_own_runs_are_as_published():
     assert plain == {run.updates, 2 * run.updates}
 
 
+def test_its_tables_ask_for_what_the_paper_measured():
+    """Cutout where the row says so; the rise that as many steps find as trained; labels that a first such network predicts."""
+    tables = {t.name: {(c.row, c.column): c.quantity for c in t.cells} for t in study("paper").tables}
+    augmented = {row: tables["table1"][f"WRN-28-10 200 ep / {row}", "C10_SAM"].jobs[0][0].data for row in ("Basic", "Cutout")}
+    assert {row: data.augment for row, data in augmented.items()} == {"Basic": "hoffer", "Cutout": "cutout"}
+    for steps in ("1", "3"):
+        (measure,) = tables["table11"][steps, "C100_sharpness"].jobs[0]
+        (run,) = tables["table11"][steps, "C100_error"].jobs[0]
+        assert measure.of == (run.at(),)
+        assert (
+            (measure.arguments["rho"], measure.arguments.get("ascents", 1))
+            == (run.sam.rho, run.sam.ascents)
+            == (0.1, int(steps))
+        )
+    (second,) = tables["table8"]["0.2", "40"].jobs[0]
+    first = second.teacher.run
+    assert second.model_copy(update={"teacher": None}) == first
+    assert (first.sam.rho, first.data.label_noise) == (0.2, 0.4)
+    assert tables["table4"]["Bootstrap + SAM", "20"].jobs == tables["table8"]["0.1", "20"].jobs
+    curved = tables["spectrum"]["WRN-40-10, SAM", "largest / fifth"]
+    assert curved.read({"eigenvalue_1": 6.0, "eigenvalue_5": 2.0}, {"eigenvalue_1": 6.0, "eigenvalue_5": 2.0}) == 3
+
+
 # ---------------------------------------------------------------- arms
 
 
@@ -75,6 +98,18 @@ def test_arms_of_the_grid_differ_by_sam_alone(batch):
     assert sam.pop("sam") == {"rho": 0.05}
     assert inference.pop("sam") == {"rho": 0.05, "inference_mode": "both"}
     assert plain == sam == inference
+
+
+def test_cifar_has_less_of_the_grid_in_profile_cpu_and_all_of_it_for_a_rerunner():
+    def trained(**values) -> set[tuple]:
+        made = study("cpu", networks="CIFAR-10", **values)
+        groups = {name for name, _ in made.groups() if name == "grid"}
+        runs = [job for job in made.jobs(groups) if job.kind == "train"]
+        assert {run.data.name for run in runs} == {"cifar10.half"}
+        return {(run.optimizer.name, run.batch_size, run.sam and run.sam.inference_mode) for run in runs}
+
+    assert trained() == {("sgd", batch, mode) for batch in (32, 256) for mode in (None, "none")}
+    assert trained(optimizer="adam") == {("adam", batch, mode) for batch in (32, 96, 256) for mode in (None, "none", "both")}
 
 
 def test_the_seeds_of_the_searches_are_used_for_nothing_else():
@@ -105,7 +140,7 @@ def test_the_rules_of_the_rate_end_where_they_say():
     linear, root = (
         compute.ways(MNIST)[f"LB, {rule} rule with warmup"].recipe.train("LB", 0) for rule in ("linear", "square-root")
     )
-    small = search.CHOSEN["SB"].plain
+    small = search.choice(MNIST, "SB").plain
     assert linear.optimizer.learning_rate == pytest.approx(small * 256 / 32)
     assert root.optimizer.learning_rate == pytest.approx(small * (256 / 32) ** 0.5)
     for run in (linear, root):
@@ -144,16 +179,30 @@ def test_every_solution_has_every_measure():
 # ---------------------------------------------------------------- the searches, on their records
 
 
-@pytest.mark.parametrize("batch", ["SB", "LB"])
-@pytest.mark.parametrize("searched", ["rates", "radii", "rates_with_sam"])
-def test_the_chosen_value_is_the_best_held_out_one_and_lies_inside_its_grid(batch, searched):
-    choice = search.CHOSEN[batch]
-    chosen = {"rates": choice.plain, "radii": choice.rho, "rates_with_sam": choice.with_sam}[searched]
-    found = {value: report.values(q, STORE) for value, q in getattr(search, searched)(MNIST, batch).items()}
+ARMS = {(s.data.name, s.optimizer.name): s for s in (p.recipe for p in grid.places(recipes_of(settings()), (32, 256)).values())}
+SEARCHED = [
+    (key, batch, kind)
+    for key, of in search.SEARCHES.items()
+    for batch in ("SB", "LB")
+    for kind in ("rates", *(("radii", "rates_with_sam") if getattr(of, batch).with_sam else ()))
+]
+
+
+@pytest.mark.parametrize(("key", "batch", "kind"), SEARCHED)
+def test_the_chosen_value_is_the_best_held_out_one_and_lies_inside_its_grid(key, batch, kind):
+    s = ARMS[key]
+    choice = search.choice(s, batch)
+    chosen = {"rates": choice.plain, "radii": choice.rho, "rates_with_sam": choice.with_sam}[kind]
+    found = {value: report.values(q, STORE) for value, q in getattr(search, kind)(s, batch).items()}
     assert all(None not in values for values in found.values())
     means = {value: np.mean(np.nan_to_num(values)) for value, values in found.items()}
     assert chosen == max(means, key=means.get)
     assert min(means) < chosen < max(means)
+
+
+def test_the_one_rate_of_sgd_is_the_best_of_the_small_batch():
+    for s in (s for key, s in ARMS.items() if key in search.SEARCHES and s.optimizer.name == "sgd"):
+        assert s.optimizer.learning_rate == search.choice(s, "SB").plain
 
 
 # ---------------------------------------------------------------- parameters
@@ -167,11 +216,17 @@ def test_the_chosen_value_is_the_best_held_out_one_and_lies_inside_its_grid(batc
         ({"batches": [64, 32]}, "batches is 64, 32; accepted are increasing ones"),
         ({"optimizer": "lamb"}, "optimizer is 'lamb'; accepted is 'sgd' or 'adam'"),
         ({"networks": ["F1"]}, "networks contains 'F1'; profile quick accepts digits"),
+        ({"profile": "cpu", "networks": ["F1"]}, "networks contains 'F1'; profile cpu accepts MNIST, CIFAR-10"),
+        ({"profile": "cpu", "networks": ["CIFAR-10"], "m": 512}, "m is 512; accepted is 1 to the largest batch's 256"),
+        (
+            {"profile": "cpu", "networks": ["CIFAR-10"], "batches": [32, 8192]},
+            "batch_size is 8192; cifar10.half with 4096 training examples accepts 1 to 4096",
+        ),
     ],
 )
 def test_a_bad_value_ends_in_one_sentence(values, sentence):
     with pytest.raises(ValueError) as caught:
-        study("quick", **values)
+        study(**{"profile": "quick"} | values).jobs()
     assert str(caught.value) == sentence
 
 

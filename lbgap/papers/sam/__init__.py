@@ -39,16 +39,19 @@ def study(settings: PaperSettings) -> Study:
     tuned = search.searched(arms)
     searched = {n: s for (n, optimizer), s in tuned.items() if optimizer == "SGD"}
     closer = {n: s for n, s in searched.items() if n == CLOSER}
-    shown = [grid.table(places, rho), cause.grid_table(arms, rho), grid.time_table(places, rho)]
+    wider = {n: s for n, s in recipes.items() if n != CLOSER}
+    shown = [grid.table(places, rho), cause.grid_table(wider, rho), grid.time_table(places, rho)]
     shown += [compute.table(searched), compute.tuned_table(tuned), search.table(tuned)]
     shown += [cause.table(closer, rho), cause.sharpness_table(closer), foret.noise_table(closer), foret.radius_table(closer)]
     if settings.profile == "cpu":
         shown.append(cause.precision_table(closer))
-    shown += foret.tables(settings.profile == "paper")
+    own = settings.profile == "paper"
+    shown += [*foret.tables(own), foret.spectrum_table(own)]
     drawn.append(compute.figure(searched))
     rules += [*compute.rules(searched), *compute.tuned_rules(tuned)]
+    rules += cause.spectrum_rules({n: s for n, s in searched.items() if n in wider})
     rules += [*cause.rules(closer, rho), *cause.sharpness_rules(closer), *foret.rules(closer)]
-    if settings.profile == "paper":
+    if own:
         rules += foret.own_rules()
     return Study(
         "sam",

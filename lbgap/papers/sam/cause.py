@@ -1,5 +1,6 @@
 """Why it failed: inference mode in the SAM step, and how sharp the solutions are by which measure."""
 
+import operator
 from collections.abc import Iterator
 
 import numpy as np
@@ -7,12 +8,13 @@ import numpy as np
 from lbgap.papers.paper import Case, Quantity, Table, combined, constant, difference
 from lbgap.papers.recipe import Recipe
 from lbgap.papers.sam import compute, grid
-from lbgap.papers.sam.recipes import Arms, M, Recipes, with_sam
+from lbgap.papers.sam.recipes import M, Recipes, with_sam
 from lbgap.papers.sam.search import tuned_sam
 from lbgap.stats import Difference, Ratio, rank_correlation
 
 # which of the two inference mode takes away: dropout (the report's network has it), batch norm (their code's first one had)
 NETWORKS = {"dropout": {}, "batch norm": {"dropout": 0.0, "batch_norm": True}}
+SPECTRUM = {"largest eigenvalue": "largest eigenvalue", "largest / fifth": "largest over fifth eigenvalue"}
 MODES = {"as published": "none", "inference mode": "both"}
 
 
@@ -106,21 +108,40 @@ def sharpness_table(recipes: Recipes) -> Table:
     return Table("measures", title, "percent; metric 2.1; nats, rho 0.05; 1 / weight²", tuple(cells), digits=3)
 
 
-def grid_table(arms: Arms, rho: float) -> Table:
+def spectrum(s: Recipe, batch: str) -> dict[str, Quantity]:
+    """The largest eigenvalue, and how many times the fifth it is (Foret et al., section 4.2)."""
+    half = {"examples": grid.EXAMPLES // 2} if s.own_subset else {}
+    read = {"k": 5, "tolerance": 0.01, "batch_norm": "running"}
+    largest, fifth = (s.measured(batch, "eigenvalues", f"eigenvalue_{i}", **half, **read) for i in (1, 5))
+    return {"largest eigenvalue": largest, "largest / fifth": combined(operator.truediv, largest, fifth)}
+
+
+def grid_table(recipes: Recipes, rho: float) -> Table:
     """Every measure of the grid's smallest and largest batch, trained by SGD without and with SAM."""
     cells = []
-    for (n, optimizer), s in arms.items():
-        for batch, size in (("SB", s.small), ("LB", s.large)) if optimizer == "SGD" else ():
+    for n, s in recipes.items():
+        for batch, size in (("SB", s.small), ("LB", s.large)):
             for name in ("plain", "SAM"):
-                found = measures(grid.arm(s, name, rho), batch)
+                of = grid.arm(s, name, rho)
+                found = measures(of, batch) | spectrum(of, batch)
                 cells += [Cell(f"{n}, batch {size}, {name}", column, None, q, s.words) for column, q in found.items()]
     title = "How sharp the solutions are at the report's one rate, measure by measure"
-    return Table("flatness", title, "metric 2.1; nats, rho 0.05; 1 / weight²", tuple(cells), digits=3)
+    return Table("flatness", title, "metric 2.1; nats, rho 0.05; 1 / weight²; times", tuple(cells), digits=3)
 
 
 def _ranked(one: list[Quantity], other: list[Quantity]) -> Quantity:
     """Rank correlation over the solutions, seed by seed."""
     return combined(lambda *values: rank_correlation(*np.reshape(values, (2, -1))), *one, *other)
+
+
+def spectrum_rules(recipes: Recipes) -> Iterator[tuple[str, Case]]:
+    """A4 on the tuned large batch: its largest eigenvalue, and how far it stands out."""
+    for n, s in recipes.items():
+        of = compute.ways(s)
+        plain, sam = (spectrum(of[row].recipe, "LB") for row in ("LB", "LB, SAM"))
+        for name, words in SPECTRUM.items():
+            label = f"{n}, batch {s.large}: {words}, plain / SAM"
+            yield "A4", of["LB"].recipe.case(label, Ratio(1), plain[name], sam[name], unit="times")
 
 
 def sharpness_rules(recipes: Recipes) -> Iterator[tuple[str, Case]]:

@@ -9,7 +9,6 @@ NOTES = {
     "V5": "processor time of whole runs, evaluations included; 'about twice' is read as 1.5 to 2.5 times",
     "A2": "on a network that makes few updates: whether it has begun to over-fit at all, the second rule says",
     "A3": "that m-sharpness with a small m predicts the gap better is not tested",
-    "A4": "the largest eigenvalue alone; how far it stands out from the fifth is not measured",
     "A5": "against plain training alone, at one level of noise; the other methods of Table 4 are not run",
     "A6": "as good as plain training or better, which a default should be; that no other radius is better is not asked",
     "A8": "the rise is that of parts of 32 examples, at the radius and with the steps of training",

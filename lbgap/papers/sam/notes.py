@@ -2,10 +2,10 @@
 
 NOTES = {
     "V1": "at one rate for all batches, and as many epochs, so that the large batch made fewer updates; Q6 has tuned rates",
-    "V2": "judged with SAM as published, on every batch: it holds at the large one and not at the small one; the report's "
-    "inference mode stands beside it",
+    "V2": "judged with SAM as published, on every batch: it holds at both of CIFAR-10 and at the large one of MNIST, not at "
+    "the small one; the report's inference mode stands beside it",
     "V3": "that sharpness drops 'in a few cases' is not tested",
-    "V4": "asked of every batch: it holds at the two smaller ones and not at the large one",
+    "V4": "asked of every batch of MNIST, where Adam was run: it holds at the two smaller ones and not at the large one",
     "V5": "processor time of whole runs, evaluations included; 'about twice' is read as 1.5 to 2.5 times",
     "A2": "on a network that makes few updates: whether it has begun to over-fit at all, the second rule says",
     "A3": "that m-sharpness with a small m predicts the gap better is not tested",

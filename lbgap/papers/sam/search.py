@@ -35,7 +35,8 @@ class Search:
 
 
 SEARCHES = {  # by data and optimizer
-    ("mnist", "sgd"): Search((0.01, 0.03, 0.05, 0.1, 0.3), SB=Choice(0.03, 0.03, 0.02), LB=Choice(0.05, 0.1, 0.05))
+    ("mnist", "sgd"): Search((0.01, 0.03, 0.05, 0.1, 0.3), SB=Choice(0.03, 0.03, 0.02), LB=Choice(0.05, 0.1, 0.05)),
+    ("cifar10.half", "sgd"): Search((0.003, 0.01, 0.03, 0.05, 0.1, 0.3), SB=Choice(0.01), LB=Choice(0.1, 0.1, 0.02)),
 }
 
 

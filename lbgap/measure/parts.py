@@ -37,6 +37,7 @@ def m_sharpness(
     seed: int = 0,
     data: Tensor | None = None,
     ascents: int = 1,
+    pause: Pause | None = None,
 ) -> dict[str, float]:
     """Mean rise of the loss of disjoint parts S of m examples, each at the first-order maximiser of its own loss.
 
@@ -60,6 +61,7 @@ def m_sharpness(
         parts: how many parts to look at; None for all of them.
         seed: of the shuffling.
         ascents: gradient steps by which the maximiser is found, from 1.
+        pause: where to go on from, and to save to, part by part.
     Returns:
         ``value``, the mean rise; ``loss`` and ``loss_max``, the mean losses of the parts before and at their maximisers;
         ``parts``, their number.
@@ -82,25 +84,21 @@ def m_sharpness(
         """At w and at the maximiser."""
         objective.loss = loss(*part)
         at_solution, gradient = objective.at_solution()
-        length = float(gradient.double().norm())
-        if length == 0:
+        step = torch.zeros_like(gradient)
+        for ascent in range(ascents):
+            if ascent:
+                _, gradient = objective.value_and_gradient(step)
+            if (length := float(gradient.double().norm())) > 0:
+                step = gradient * (rho / length)
+        if not step.any():
             return at_solution, at_solution
-        step = gradient * (rho / length)
         objective.refuse_rounding(f"rho is {rho}", step)
         return at_solution, objective.value(step)
 
     with objective.restoring(), batch_norm_reading(model, batch_norm, data, CHUNK):
-        for part in disjoint(x, y, m, number, seed):
-            objective.loss = loss(*part)
-            at_solution, gradient = objective.at_solution()
-            before += at_solution / number
-            step = torch.zeros_like(gradient)
-            for ascent in range(ascents):
-                if ascent:
-                    _, gradient = objective.value_and_gradient(step)
-                if (length := float(gradient.double().norm())) > 0:
-                    step = gradient * (rho / length)
-            if step.any():
-                objective.refuse_rounding(f"rho is {rho}", step)
-            after += objective.value(step) / number
+        found = each(disjoint(x, y, m, number, seed), losses, pause)
+    before = after = 0.0
+    for low, high in found:
+        before += low / number
+        after += high / number
     return {"value": after - before, "loss": before, "loss_max": after, "parts": number}

@@ -124,7 +124,7 @@ def grid_table(recipes: Recipes, rho: float) -> Table:
             for name in ("plain", "SAM"):
                 of = grid.arm(s, name, rho)
                 found = measures(of, batch) | spectrum(of, batch)
-                cells += [Cell(f"{n}, batch {size}, {name}", column, None, q, s.words) for column, q in found.items()]
+                cells += s.cells(f"{n}, batch {size}, {name}", found)
     title = "How sharp the solutions are at the report's one rate, measure by measure"
     return Table("flatness", title, "metric 2.1; nats, rho 0.05; 1 / weight²; times", tuple(cells), digits=3)
 

@@ -97,7 +97,7 @@ def tuned_table(arms: Arms) -> Table:
             for row, of in (("plain", tuned(s, batch)), ("SAM", tuned_sam(s, batch))):
                 columns = {"train loss": grid.loss(of, batch, "train"), "test loss": grid.loss(of, batch)}
                 columns["test"] = of.accuracy(batch, "test", "running")
-                cells += [Cell(f"{n}, {optimizer}, {batch}, {row}", c, None, q, of.words) for c, q in columns.items()]
+                cells += of.cells(f"{n}, {optimizer}, {batch}, {row}", columns)
     return Table("tuned", "Both optimizers at the rate tuned for each batch", "nats; percent", tuple(cells))
 
 

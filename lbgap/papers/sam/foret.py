@@ -9,9 +9,10 @@ AutoAugment.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
-from lbgap.papers.paper import Case, Cell, Published, Quantity, Table, best_on_the_others, combined, dig
+from lbgap.papers.paper import Case, Published, Quantity, Table, best_on_the_others, combined, dig
 from lbgap.papers.recipe import Recipe, published_cells, published_table
 from lbgap.papers.sam import cause, compute, grid
 from lbgap.papers.sam.recipes import FACTS, M, Recipes, with_sam
@@ -47,7 +48,9 @@ def _own(network: str, model: str, data: DataSpec, epochs: int, rate: float, dec
 def _wide(row: str, data: str = "C10") -> Recipe:
     epochs, rate, decay = WIDE[row]
     names = {"C10": "cifar10", "C100": "cifar100"}
-    return _own("foret.WRN", DataSpec(name=names[data], augment=AUGMENTED[row.split(" / ")[1]]), epochs, rate, decay)
+    return _own(
+        "WRN-28-10", "foret.WRN", DataSpec(name=names[data], augment=AUGMENTED[row.split(" / ")[1]]), epochs, rate, decay
+    )
 
 
 def _sam(s: Recipe, rho: float, ascents: int = 1) -> Recipe:
@@ -130,7 +133,8 @@ def tables(own: bool) -> list[Table]:
 
 def _curved() -> dict[str, Recipe]:
     """Of section 4.2, without batch norm; its "300 steps" are read as epochs, since they are at convergence."""
-    plain = _own("foret.WRN", DataSpec(name="cifar10", augment="hoffer"), 300, 0.1, 5e-4, depth=40, norm="skipinit")
+    data = DataSpec(name="cifar10", augment="hoffer")
+    plain = _own("WRN-40-10", "foret.WRN", data, 300, 0.1, 5e-4, depth=40, norm="skipinit")
     return {"SGD": plain, "SAM": _sam(plain, RHO["C10"])}
 
 
@@ -140,9 +144,8 @@ def spectrum_table(own: bool) -> Table:
     for row, of in _curved().items():
         found, reported = cause.spectrum(of, "LB"), FACTS["spectrum"]["rows"][row]
         for (column, quantity), value in zip(found.items(), reported, strict=True):
-            cells.append(
-                Cell(f"WRN-40-10, {row}", column, Published(value), quantity if own else None, of.words if own else "")
-            )
+            cell = of.cell(f"WRN-40-10, {row}", column, quantity, Published(value))
+            cells.append(cell if own else replace(cell, quantity=None, words=""))
     return Table("spectrum", "Eigenvalues without batch norm (section 4.2)", "1 / weight²; times", tuple(cells))
 
 

@@ -109,7 +109,7 @@ def rules(arms: Places, rho: float) -> Iterator[tuple[str, Case]]:
         fields = {"scope": "reading", "unit": "nats", "where": s.words}
         central = place is first
         label = f"{n}, {optimizer}: test loss, batch {large} - {place.batches[0]}"
-        yield "V1", Case(label, Difference("above"), loss(s, large), loss(s, place.batches[0]), central=central, **fields)
+        yield "V1", s.case(label, Difference("above"), loss(s, large), loss(s, place.batches[0]), central=central, **fields)
         for name in place.names[1:]:
             reading = mode if name == ARMS[-1] else ""
             of, shown = arm(s, name, rho), f", {reading}" if reading else ""
@@ -144,7 +144,7 @@ def parts_table(arms: Places, rho: float, m: int | None) -> Table:
         s, large = place.recipe, place.large
         for part in (large, M if m is None else m):
             of = with_sam(s, rho, None if part == large else part)
-            cells.append(Cell(f"{n}, {optimizer}, m = {part}", "test", None, of.accuracy(large, "test", "running"), s.words))
+            cells.append(s.cell(f"{n}, {optimizer}, m = {part}", "test", of.accuracy(large, "test", "running")))
     return Table("parts", "m-SAM at the largest batch", "percent", tuple(cells))
 
 
@@ -185,4 +185,4 @@ def time_rules(arms: Places, rho: float) -> Iterator[tuple[str, Case]]:
                     "where": s.words,
                     "central": b == place.large and n != "CIFAR-10",
                 }
-                yield "V5", Case(label, Equivalence(0.5), times, constant(times), **fields)
+                yield "V5", s.case(label, Equivalence(0.5), times, constant(times), **fields)

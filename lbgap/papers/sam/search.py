@@ -102,7 +102,7 @@ def table(arms: Arms) -> Table:
                     found |= {f"rate {at:g}, rho {rho:g}": q for rho, q in radii(s, batch, at).items()}
                 found |= {f"rate {rate:g}, rho {of.rho:g}": q for rate, q in rates_with_sam(s, batch).items()}
             words = f"{s.words}, rates and radii as named, 2 seeds that are not used again"
-            cells += [Cell(f"{n}, {optimizer}, {what}", f"batch {size}", None, q, words) for what, q in found.items()]
+            cells += [s.cell(f"{n}, {optimizer}, {what}", f"batch {size}", q, words=words) for what, q in found.items()]
     return Table(
         "search", "Held-out accuracy at each rate without SAM, and with SAM at each radius and rate", "percent", tuple(cells)
     )

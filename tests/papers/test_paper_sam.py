@@ -108,7 +108,7 @@ def test_cifar_has_less_of_the_grid_in_profile_cpu_and_all_of_it_for_a_rerunner(
         assert {run.data.name for run in runs} == {"cifar10.half"}
         return {(run.optimizer.name, run.batch_size, run.sam and run.sam.inference_mode) for run in runs}
 
-    assert trained() == {("sgd", batch, mode) for batch in (32, 256) for mode in (None, "none")}
+    assert trained() == {("sgd", batch, mode) for batch in (32, 96, 256) for mode in (None, "none")}
     assert trained(optimizer="adam") == {("adam", batch, mode) for batch in (32, 96, 256) for mode in (None, "none", "both")}
 
 

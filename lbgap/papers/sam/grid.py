@@ -14,7 +14,7 @@ from lbgap.spec import Job
 from lbgap.stats import Difference, Equivalence, Ratio
 
 ARMS = ("plain", "SAM", "SAM, inference mode")
-LEAST = "cifar10.half"  # trained in profile cpu by SGD alone, with SAM as published alone, at two batches
+LEAST = "cifar10.half"  # trained in profile cpu by SGD alone, and with SAM as published alone
 EXAMPLES = 256  # on which sharpness is measured in profile cpu
 
 
@@ -52,7 +52,7 @@ def places(
         for name, s in (("SGD", sgd), ("Adam", sgd.changed(optimizer=ADAM))):
             if only in (None, s.optimizer.name) and not (less and name == "Adam"):
                 s = s if rate is None else at_rate(s, rate)
-                out[n, name] = Place(s, (sizes[0], sizes[-1]), ARMS[:2]) if less else Place(s, sizes)
+                out[n, name] = Place(s, sizes, ARMS[:2] if less else ARMS)
     return out
 
 

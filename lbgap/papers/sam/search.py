@@ -36,6 +36,7 @@ class Search:
 
 SEARCHES = {  # by data and optimizer
     ("mnist", "sgd"): Search((0.01, 0.03, 0.05, 0.1, 0.3), SB=Choice(0.03, 0.03, 0.02), LB=Choice(0.05, 0.1, 0.05)),
+    ("mnist", "adam"): Search((3e-4, 1e-3, 3e-3, 1e-2, 3e-2), SB=Choice(3e-3), LB=Choice(1e-2)),
     ("cifar10.half", "sgd"): Search((0.003, 0.01, 0.03, 0.05, 0.1, 0.3), SB=Choice(0.01), LB=Choice(0.1, 0.1, 0.02)),
 }
 

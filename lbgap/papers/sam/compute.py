@@ -90,11 +90,12 @@ def table(recipes: Recipes) -> Table:
 
 
 def tuned_table(arms: Arms) -> Table:
-    """Both optimizers at the rates, and where they were searched the radii, that were chosen for each batch."""
+    """Both optimizers at the rates that were chosen for each batch; with SAM where it was searched, at the radius too."""
     cells = []
     for (n, optimizer), s in arms.items():
         for batch in ("SB", "LB"):
-            for row, of in (("plain", tuned(s, batch)), ("SAM", tuned_sam(s, batch))):
+            with_sam = {"SAM": tuned_sam(s, batch)} if choice(s, batch).with_sam else {}
+            for row, of in {"plain": tuned(s, batch), **with_sam}.items():
                 columns = {"train loss": grid.loss(of, batch, "train"), "test loss": grid.loss(of, batch)}
                 columns["test"] = of.accuracy(batch, "test", "running")
                 cells += of.cells(f"{n}, {optimizer}, {batch}, {row}", columns)
@@ -108,11 +109,13 @@ def tuned_rules(arms: Arms) -> Iterator[tuple[str, Case]]:
         sides = (grid.loss(tuned(s, batch), batch) for batch in ("LB", "SB"))
         yield "V1", s.case(f"{n}, {optimizer}, tuned: test loss, batch {s.large} - {s.small}", above, *sides, **fields)
         for batch, size in (("SB", s.small), ("LB", s.large)):
+            if choice(s, batch).with_sam is None:
+                continue
             pair = (tuned_sam(s, batch), tuned(s, batch))
-            if optimizer == "SGD" and choice(s, batch).with_sam:
+            if optimizer == "SGD":
                 label = f"{n}, tuned, batch {size}: test loss, SAM - plain"
                 yield "V2", s.case(label, above, *(grid.loss(of, batch) for of in pair), **fields)
-            if batch == "LB" and choice(s, batch).with_sam:
+            if batch == "LB":
                 label = f"{n}, {optimizer}, tuned, batch {size}: sharpness, SAM / plain"
                 sides = (grid.sharp(of, batch) for of in pair)
                 yield "V3", s.case(label, Ratio(1), *sides, **fields | {"unit": "times"})

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lbgap.papers.paper import Quantity, Table
 from lbgap.papers.recipe import Recipe
-from lbgap.papers.sam.recipes import RHO, Arms, at_rate, with_sam
+from lbgap.papers.sam.recipes import Arms, at_rate, with_sam
 
 RHOS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # Foret et al., section 3.1, and one below
 SEEDS = {"first_seed": 10, "seeds": 2}
@@ -22,7 +22,7 @@ class Choice:
 
     plain: float
     with_sam: float | None = None
-    rho: float = RHO
+    rho: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ def tuned(s: Recipe, batch: str) -> Recipe:
 
 
 def tuned_sam(s: Recipe, batch: str, m: int | None = None, **values) -> Recipe:
-    """With SAM, at the chosen rate and radius of a batch; where none were searched, at the rate without, and rho 0.05."""
+    """With SAM, at the chosen rate and radius of a batch."""
     of = choice(s, batch)
-    return with_sam(at_rate(s, of.with_sam or of.plain), **{"rho": of.rho, "m": m} | values)
+    return with_sam(at_rate(s, of.with_sam), **{"rho": of.rho, "m": m} | values)
 
 
 def held_out(s: Recipe, batch: str) -> Quantity:

@@ -104,6 +104,7 @@ class Dask(Executor):
 
     def __init__(self, address: str, workers: int = 1):
         try:
+            import dask
             from distributed import Client, LocalCluster
             from distributed.scheduler import KilledWorker
         except ModuleNotFoundError:
@@ -112,9 +113,11 @@ class Dask(Executor):
             ) from None
         self._killed, self._cluster = KilledWorker, None
         if address == "local":
-            self._cluster = LocalCluster(
-                n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0", protocol="tcp"
-            )
+            # a worker computes in a thread beside its first, see lbgap.jobs.keep_freed_memory
+            with dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1}):
+                self._cluster = LocalCluster(
+                    n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0", protocol="tcp"
+                )
         try:
             self._client = Client(self._cluster or address, timeout=TIMEOUT)
         except (OSError, ValueError) as error:

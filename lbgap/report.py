@@ -193,13 +193,15 @@ def status(paper: str, store: Store, profiles: tuple[Profile, ...] | None = None
     of, lines = papers.get(paper), []
     for profile in of.profiles if profiles is None else profiles:
         study = of.study(papers.settings(paper, profile=profile))
+        recorded: dict[Job, bool] = {}  # most jobs are in several groups
         for name, groups in study.groups():
             if "/" in name:
                 continue
             jobs = list(dict.fromkeys(job for per in groups for seed in per for job in seed))
             if not jobs:
                 continue
-            open_ = [job for job in jobs if store.get(job) is None]
+            recorded |= {job: store.get(job) is not None for job in jobs if job not in recorded}
+            open_ = [job for job in jobs if not recorded[job]]
             counts = {"paper": paper, "profile": profile, "table": name, "done": len(jobs) - len(open_), "missing": len(open_)}
             if costs:
                 from lbgap import cost  # it counts on the networks, which takes torch

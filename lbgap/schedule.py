@@ -7,7 +7,12 @@ from lbgap.spec import OptimizerSpec, Phase, Train
 
 
 def square_root_scaling(learning_rate: float, batch_size: int, reference: int) -> float:
-    """learning_rate * sqrt(batch_size / reference): keeps the covariance of an update (Hoffer et al. 2017, section 4)."""
+    """learning_rate * sqrt(batch_size / reference): keeps the covariance of an update (Hoffer et al. 2017, section 4).
+
+    Not rounded, as the linear rule is: it was fixed with all its digits in the keys of the first records, and says what ran.
+    It is the same number everywhere, since quotient, root and product are each rounded correctly (IEEE 754), as long as the
+    order stays this one.
+    """
     return learning_rate * math.sqrt(batch_size / reference)
 
 

@@ -2,7 +2,7 @@
 
 NOTES = {
     "V1": "at one rate for all batches, and as many epochs, so that the large batch made fewer updates; Q6 has tuned rates",
-    "V2": "judged with SAM as published, on every batch: it holds at both of CIFAR-10 and at the large one of MNIST, not at "
+    "V2": "judged with SAM as published, on every batch: it holds at each of CIFAR-10 and at the large one of MNIST, not at "
     "the small one; the report's inference mode stands beside it",
     "V3": "that sharpness drops 'in a few cases' is not tested",
     "V4": "asked of every batch of MNIST, where Adam was run: it holds at the two smaller ones and not at the large one",

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -96,13 +97,26 @@ class Recipe(Experiment):
 
     def train(self, batch: Batch, seed: int, start: Weights | None = None) -> Train:
         """The run of one seed."""
+        if (batch, seed, start) not in self._trained:
+            self._trained[batch, seed, start] = self._train(batch, seed, start)
+        return self._trained[batch, seed, start]
+
+    @cached_property
+    def _trained(self) -> dict[tuple, Train]:
+        """Runs by their arguments: many numbers are of the same ones, and each is validated when it is made."""
+        return {}
+
+    def _train(self, batch: Batch, seed: int, start: Weights | None) -> Train:
         batch_size = {"SB": self.small, "LB": self.large}.get(batch, batch)
         passes, counted = (math.ceil(self.data.size / b) for b in (batch_size, self.small if self.adapted else batch_size))
+        optimizer = self.optimizer
+        if self.factor != 1:
+            optimizer = optimizer.model_copy(update={"learning_rate": optimizer.learning_rate * self.factor})
         return Train(
             data=self.data.model_copy(update={"subset": seed}) if self.own_subset else self.data,
             model=self.model,
             options=dict(self.options),
-            optimizer=self.optimizer.model_copy(update={"learning_rate": self.optimizer.learning_rate * self.factor}),
+            optimizer=optimizer,
             batch_size=batch_size,
             updates=self.epochs * counted,
             seed=seed,

@@ -65,9 +65,14 @@ def draw(figure: Figure, data: pd.DataFrame) -> dict[Axis, Canvas]:
     if not panels:
         raise ValueError(f"data is empty; figure '{figure.name}' accepts at least one point")
     points = trace.summary(figure, data)
-    return {
-        axis: _panel(figure, axis, data[data["panel"] == axis.name], points[points["panel"] == axis.name]) for axis in panels
-    }
+    every = list(dict.fromkeys(data["line"]))
+    out = {}
+    for axis in panels:
+        own = data[data["panel"] == axis.name]
+        # a line looks the same in every panel, as far as there are colours for that
+        lines = every if len(every) <= len(PALETTE) else list(dict.fromkeys(own["line"]))
+        out[axis] = _panel(figure, axis, own, points[points["panel"] == axis.name], lines)
+    return out
 
 
 def _heat(axis: Axis, points: pd.DataFrame) -> Canvas:
@@ -90,14 +95,15 @@ def _heat(axis: Axis, points: pd.DataFrame) -> Canvas:
     return canvas
 
 
-def _panel(figure: Figure, axis: Axis, data: pd.DataFrame, points: pd.DataFrame) -> Canvas:
+def _panel(figure: Figure, axis: Axis, data: pd.DataFrame, points: pd.DataFrame, named: list[str]) -> Canvas:
+    """``named`` are the lines that colours and markers are given to, in order, this panel's among them."""
     if figure.mark == "heat":
         return _heat(axis, points)
-    lines = list(dict.fromkeys(data["line"]))
-    spare = itertools.cycle(c for c in PALETTE if c not in [FIXED.get(line) for line in lines])
-    colours = {line: FIXED.get(line) or next(spare) for line in lines}
+    lines = [line for line in named if (data["line"] == line).any()]
+    spare = itertools.cycle(c for c in PALETTE if c not in [FIXED.get(line) for line in named])
+    colours = {line: FIXED.get(line) or next(spare) for line in named}
     # a colour that comes again has another marker
-    markers = {line: MARKERS[(i + i // len(MARKERS)) % len(MARKERS)] for i, line in enumerate(lines)}
+    markers = {line: MARKERS[(i + i // len(MARKERS)) % len(MARKERS)] for i, line in enumerate(named)}
     with sns.axes_style("whitegrid"), plt.rc_context(STYLE):
         canvas = Canvas(figsize=(4.4, 3.2), layout="constrained")
         ax = canvas.subplots()
@@ -115,7 +121,7 @@ def _panel(figure: Figure, axis: Axis, data: pd.DataFrame, points: pd.DataFrame)
         if axis.ticks:
             ax.set_xticks(range(len(axis.ticks)), axis.ticks)
         slopes = {} if axis.fit_from is None else _fits(ax, points, axis.fit_from, colours)
-        if len(lines) > 1:
+        if len(named) > 1:
             style = {"markersize": 5, "linewidth": 0 if figure.mark == "point" else 1.5}
             handles = [Line2D([], [], color=colours[line], marker=markers[line], **style) for line in lines]
             if figure.mark == "point" and PUBLISHED in lines:

@@ -124,6 +124,18 @@ def test_what_recurs_keeps_its_colour_and_lines_differ_in_colour_and_marker():
         assert len({line.get_marker() for line in curves}) == len(lines)
 
 
+def test_a_line_has_its_colour_in_a_panel_that_lacks_the_line_before_it():
+    """And the legend says so there, though it is the only one."""
+    both = [("left", name, 0, x, float(x)) for name in ("SGD", "momentum") for x in (1, 2)]
+    one = [("right", "momentum", 0, x, float(x)) for x in (1, 2)]
+    left, right = axes_of(figure(LEFT, Axis("right", "epoch", "loss (nats)")), frame(*both, *one))
+    of = [
+        [(h.get_label(), to_hex(h.get_color()), h.get_marker()) for h in ax.get_legend().legend_handles] for ax in (left, right)
+    ]
+    assert len(of[0]) == 2 and of[1] == of[0][1:]
+    assert [t.get_text() for t in right.get_legend().get_texts()] == ["momentum"]
+
+
 def test_a_legend_names_the_lines_where_there_are_several():
     (ax,) = axes_of(figure(LEFT), frame(*TWO_SEEDS))
     assert ax.get_legend() is None

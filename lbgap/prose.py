@@ -1,13 +1,14 @@
 """Numbers from records in the sentences of a page: a name in, a link to the records out."""
 
+import itertools
 import re
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from lbgap import badges, render, report, trace
-from lbgap.papers.paper import Case
 from lbgap.records import Store
 from lbgap.stats import Estimate
-from lbgap.verdicts import Judged
+from lbgap.verdicts import Judged, judge_claim
 
 NAME = re.compile(r"(?<!:::)\{([^{}`]+)\}(?!`)")  # {cite:p} before a backtick is a role, :::{dropdown} a directive
 
@@ -52,15 +53,15 @@ class Numbers:
         place = [judged.claim.id]
         if rest.startswith("effect:"):
             words = rest.removeprefix("effect:")
-            found = [(s, f) for s, f in judged.findings if words in s.label]
-            if len(found) != 1 and 1 in self._elsewhere(judged, lambda case: words in case.label):
-                return "(not run)"
-            if len(found) != 1:
+            of = self._with(judged, lambda j: sum(words in case.label for case, _ in j.findings) == 1)
+            if of is None:
                 raise ValueError(
-                    f"prose asks for {name}; {len(found)} settings of {place[0]} hold these words, accepted is one"
+                    f"prose asks for {name}; {sum(words in case.label for case, _ in judged.findings)} settings of {place[0]} "
+                    "hold these words, accepted is one"
                 )
-            ((case, finding),) = found
-            place.append(case.label)
+            ((case, finding),) = ((case, finding) for case, finding in of.findings if words in case.label)
+            if of is judged:  # the fold has the cases of the profile that speaks, and of another the claim alone
+                place.append(case.label)
             text, known = badges.effect(case.rule, finding.estimate), finding.estimate
         else:
             text, known = self._verdict(name, judged, rest), any(f.estimate for _, f in judged.findings)
@@ -71,16 +72,19 @@ class Numbers:
             return badges.central(judged)
         if not rest:
             return f"**{badges.in_words(judged)}**"
-        if found := judged.on(rest):
-            return f"**{badges.word(*found)}**"
-        if any(self._elsewhere(judged, lambda case: case.network == rest)):
-            return "**not run**"
+        if of := self._with(judged, lambda j: j.on(rest)):
+            return f"**{badges.word(*of.on(rest))}**"
         raise self._unknown(name)
 
-    def _elsewhere(self, judged: Judged, holds: Callable[[Case], bool]) -> list[int]:
-        """How many such cases of a claim each committed profile has: without a record another one may speak."""
-        claims = (c for of in report.committed_studies(self.paper) for c in (*of.claims, *of.questions))
-        return [sum(map(holds, claim.cases)) for claim in claims if claim.id == judged.claim.id]
+    def _with(self, judged: Judged, asked: Callable[[Judged], Any]) -> Judged | None:
+        """A claim as a profile judges it that has what is asked: the one that speaks for the claim, before the others."""
+        others = (
+            judge_claim(claim, study.profile, self.store)
+            for study in report.committed_studies(self.paper)
+            for claim in (*study.claims, *study.questions)
+            if claim.id == judged.claim.id
+        )
+        return next(filter(asked, itertools.chain((judged,), others)), None)
 
     def _cell(self, name: str, table_name: str, rest: str) -> str:
         row, _, column = rest.removesuffix(":published").removesuffix(":interval").rpartition(":")

@@ -10,7 +10,7 @@ import pytest
 from IPython.display import HTML, Markdown
 from test_report import HUGE, LARGE, NAN, SMALL, accuracy, put, run, toy
 
-from lbgap import chapter, pages, papers, sweep, train, verdicts
+from lbgap import chapter, pages, papers, prose, sweep, train, verdicts
 from lbgap.chapter import Chapter, ParameterError
 from lbgap.papers.paper import Cell, Paper, Published, Settings, Study, Table
 from lbgap.records import Store
@@ -299,6 +299,19 @@ def test_a_chapter_without_any_record_says_not_run_in_its_prose(name, results, s
         if source.startswith("chapter.prose("):
             exec(source, page)
     assert len(shown) > 5 and "not run" in " ".join(shown)
+
+
+def test_prose_reads_a_network_from_the_profile_that_has_it():
+    """Where the paper's own profile speaks for a claim, the numbers of a smaller network are still those of its records."""
+    store = Store(Path(__file__).parents[1] / "results")
+    small, own = (
+        verdicts.judge_claim(next(c for c in study.claims if c.id == "S5"), study.profile, store)
+        for study in (papers.get("smith").study(papers.settings("smith", profile=profile)) for profile in ("cpu", "paper"))
+    )
+    assert own.on("F1") is None
+    for name in ("S5:F1", "S5:effect:batch 128 - batch 16"):
+        told = [re.sub("<[^>]*>", "", prose.Numbers("smith", store, [judged]).named(name)) for judged in (small, own)]
+        assert told[0] == told[1] and "not run" not in told[0]
 
 
 def test_prose_that_asks_for_a_point_that_a_figure_lacks_is_refused(page, results, shown):

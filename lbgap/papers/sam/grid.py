@@ -118,10 +118,8 @@ def rules(arms: Places, rho: float) -> Iterator[tuple[str, Case]]:
                 for b in place.batches:
                     label = f"{n}{shown}, batch {b}: test loss, SAM - plain"
                     is_central = central and b == large and not reading
-                    yield (
-                        "V2",
-                        of.case(label, Difference("above"), loss(of, b), loss(s, b), central=is_central, **fields, **again),
-                    )
+                    sides = (loss(of, b), loss(s, b))
+                    yield "V2", of.case(label, Difference("above"), *sides, central=is_central, **fields, **again)
             label = f"{n}, {optimizer}{shown}, batch {large}: sharpness, SAM / plain"
             is_central = central and not reading
             ratio = fields | {"unit": "times"}
@@ -131,10 +129,8 @@ def rules(arms: Places, rho: float) -> Iterator[tuple[str, Case]]:
                 for b in place.batches:
                     label = f"{n}{shown}, batch {b}: test loss with SAM, Adam - SGD"
                     is_central = b == large and not reading
-                    yield (
-                        "V4",
-                        of.case(label, Difference("above"), loss(of, b), loss(sgd, b), central=is_central, **fields, **again),
-                    )
+                    sides = (loss(of, b), loss(sgd, b))
+                    yield "V4", of.case(label, Difference("above"), *sides, central=is_central, **fields, **again)
 
 
 def parts_table(arms: Places, rho: float, m: int | None) -> Table:

@@ -1,18 +1,19 @@
 """Is the language model a sane one? Its perplexity beside what frequencies of words give, and what others report.
 
 Zaremba et al. 2014 train two layers of 200 units on batches of 20 streams, at a rate of 1 for four epochs, halved after each of
-nine more, with gradients clipped to a norm of 5. Their loss is summed over the 20 words of a segment; of its mean, which is
-ours, the rate is 20 and the bound 0.25.
+nine more, with gradients clipped to a norm of 5. Their loss is summed over the 20 words of a segment, where ours is the mean.
 """
 
 from lbgap.papers.paper import Quantity, Table, dig
 from lbgap.papers.recipe import published_cells
 from lbgap.papers.smith.curves import Networks
 from lbgap.papers.smith.setups import FACTS, Setup
+from lbgap.sources import SEGMENT
 from lbgap.spec import DataSpec, Measure, OptimizerSpec, Phase, Train
 
 SMALL = "LSTM 2 x 200"  # the row of the published table
 STREAMS, HELD, EPOCHS = 20, 4, 13
+RATE, BOUND = 1.0 * SEGMENT, 5.0 / SEGMENT  # of the mean over a segment's words
 SEEDS = 1  # a check that the network is sane; no claim hangs on it
 TEXTS = {"cpu": DataSpec(name="wikitext2.valid", n_test=20_000), "paper": DataSpec(name="ptb")}  # by profile
 
@@ -29,14 +30,14 @@ def zaremba(data: DataSpec, seed: int) -> Train:
     return Train(
         data=data,
         model=of.model,
-        optimizer=OptimizerSpec(name="sgd", learning_rate=20.0, clip_norm=0.25),
+        optimizer=OptimizerSpec(name="sgd", learning_rate=RATE, clip_norm=BOUND),
         batch_size=STREAMS,
         updates=EPOCHS * per_epoch,
         seed=seed,
         precision="bfloat16",
         evaluate_every=EPOCHS,
         curve_reading="running",
-        phases=tuple(Phase(update=e * per_epoch, learning_rate=20.0 / 2 ** (e - HELD + 1)) for e in range(HELD, EPOCHS)),
+        phases=tuple(Phase(update=e * per_epoch, learning_rate=RATE / 2 ** (e - HELD + 1)) for e in range(HELD, EPOCHS)),
     )
 
 

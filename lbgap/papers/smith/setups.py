@@ -53,7 +53,7 @@ class Setup(Experiment):
     those at which both optimizers are thought to be dominated by noise, ``large`` those at which neither is, ``middle`` the
     one that is thought best at equal steps: from the pilot, and fixed before the runs. ``target`` is the accuracy whose time
     is read. S10 is about the ``further`` networks, and no other claim.
-    ``grids`` are by sweep: "SGD" and "momentum" at equal epochs, "steps", "budgets".
+    ``grids`` are by sweep: "SGD" and "momentum" (or one of them) at equal epochs, "steps", "budgets".
     """
 
     model: str
@@ -70,7 +70,6 @@ class Setup(Experiment):
     budgets: tuple[int, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     momentum: float = 0.9
-    optimizers: tuple[str, ...] = ("SGD", "momentum")
     weight_decay: float = 5e-4
     ghosts: int | None = None
     seeds: int = 5
@@ -89,8 +88,8 @@ class Setup(Experiment):
 
     @property
     def momenta(self) -> dict[str, float]:
-        """By optimizer."""
-        return {optimizer: {"SGD": 0.0, "momentum": self.momentum}[optimizer] for optimizer in self.optimizers}
+        """By optimizer, of those that have a grid."""
+        return {name: m for name, m in (("SGD", 0.0), ("momentum", self.momentum)) if name in self.grids}
 
     @property
     def all_seeds(self) -> range:
@@ -275,7 +274,6 @@ def _cpu() -> dict[str, Setup]:
         small=(4, 8),
         large=(32, 64),
         options={"width": 64, "depth": 1},
-        optimizers=("momentum",),
         weight_decay=0.0,
         points=2,
         further=True,

@@ -79,6 +79,22 @@ def digits_run(batch_size: int = 128, seed: int = 0, epochs: int = 3, width: int
     )
 
 
+def topics_run(width: int = 8, **changes) -> Train:
+    """A small LSTM on the embedded text."""
+    return Train(
+        **{
+            "data": DataSpec(name="topics", n_train=2000, n_test=400),
+            "model": "smith.LSTM",
+            "options": {"width": width, "depth": 1},
+            "optimizer": OptimizerSpec(name="sgd", learning_rate=1.0),
+            "batch_size": 10,
+            "updates": 20,
+            "seed": 0,
+            **changes,
+        }
+    )
+
+
 def python(home: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Run Python with the papers of a folder, and folders for records, cache and Jupyter's own files."""
     environment = os.environ | {

@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
-from conftest import digits_run
+from conftest import digits_run, topics_run
 
 from lbgap import measure, measurements, models, train
 from lbgap.data import load
 from lbgap.jobs import execute
 from lbgap.measurements import MEASUREMENTS, Measurement, Passes
-from lbgap.spec import DataSpec, Measure, OptimizerSpec, Train
+from lbgap.spec import DataSpec, Measure
 from lbgap.values import Frozen
 
 RUN = digits_run(32, epochs=2, data=DataSpec(name="digits", n_train=200, n_test=50))
@@ -64,15 +64,7 @@ def test_a_fixed_sample_stands_for_the_training_set(solution, cache):
         execute(Measure(kind="sharpness", arguments={"examples": 201}, of=(RUN.at(),)), cache)
 
 
-SPOKEN = Train(
-    data=DataSpec(name="topics", n_train=600, n_test=200),
-    model="smith.LSTM",
-    options={"width": 4, "depth": 1},
-    optimizer=OptimizerSpec(name="sgd", learning_rate=1.0),
-    batch_size=5,
-    updates=3,
-    seed=0,
-)
+SPOKEN = topics_run(4, data=DataSpec(name="topics", n_train=600, n_test=200), batch_size=5, updates=3)
 
 
 def test_a_language_model_has_its_sharpness(cache):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 import torch
-from conftest import digits_run
+from conftest import digits_run, topics_run
 
 from lbgap import jobs, measure, train
 from lbgap.jobs import Cache, Checkpoint, execute
@@ -33,15 +33,8 @@ KINDS = {
     ),
     "robust": digits_run(64, epochs=3, data=SMALL, robust={"kind": "stability", "size": 0.1, "weight": 0.5}),
     "fresh optimizer": digits_run(64, epochs=3, data=SMALL, optimizer=SGD.model_copy(update={"fresh_each_epoch": True})),
-    "language model": Train(
-        data=TEXT,
-        model="smith.LSTM",
-        options={"width": 8, "depth": 1},
-        optimizer=OptimizerSpec(name="sgd", learning_rate=1.0, clip_norm=5.0),
-        batch_size=10,
-        updates=25,
-        seed=3,
-        annealing="cosine",
+    "language model": topics_run(
+        data=TEXT, optimizer=OptimizerSpec(name="sgd", learning_rate=1.0, clip_norm=5.0), updates=25, seed=3, annealing="cosine"
     ),
 }
 

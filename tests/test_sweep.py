@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import digits_run
+from conftest import digits_run, topics_run
 
 import lbgap
 from lbgap import executors, networks, papers, sweep, train
@@ -53,19 +53,10 @@ def study(seeds: int = 2) -> list[Job]:
             warm,
         ]
     sgd = OptimizerSpec(name="sgd", learning_rate=0.1, momentum=0.9)
-    text = Train(
-        data=DataSpec(name="topics", n_train=2000, n_test=400),
-        model="smith.LSTM",
-        options={"width": 8, "depth": 1},
-        optimizer=OptimizerSpec(name="sgd", learning_rate=1.0),
-        batch_size=10,
-        updates=20,
-        seed=0,
-    )
     return jobs + [
         digits_run(256, epochs=1, ghost_batch_size=64),
         digits_run(256, epochs=1, optimizer=sgd, slice_size=64, sam=SamSpec(rho=0.05)),
-        text,
+        topics_run(),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Claims S1 to S10 and questions Q1 and Q2 as rules; when each was fixed or changed, history.yaml tells."""
+"""Claims S1 to S10 and questions Q1 to Q3 as rules; when each was fixed or changed, history.yaml tells."""
 
 import itertools
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from lbgap.sources import metric_of
 from lbgap.stats import Difference, Equivalence, Ratio, Trend
 
 MARGIN = 0.5  # points of accuracy within which two settings test alike
+PART = 0.05  # of an error, likewise, where the metric is not accuracy
 HALF = 0.5  # the slope of a square root: a slope within it of 1 is called proportional, within it of 0 flat
 NOTES = {
     "S1": "which batches are small was fixed after a pilot",
@@ -124,13 +125,20 @@ def _on_equal_steps(n: str, s: Setup, sweep: Sweep) -> Iterator[tuple[str, Case]
     loss = {b: sweep[b].at_best(curves.loss("train"), s.chooses) for b in (s.middle, last)}
     label = f"{n}: training loss, batch {s.middle} / batch {last}"
     yield "S6", s.case(label, Ratio(1.0), loss[s.middle], loss[last], **words)
-    slope, effect = curves.fitted_slope(sweep, s.chooses), {}
+    effect = {}
     if n in {row.split(",")[0] for row in table}:
         found = peaks.slope(np.log2(s.step_batches), [table[f"{n}, batch {b}"][1] for b in s.step_batches])
         effect = {"published": found - 1}
-    label, fields = f"{n}: slope of the best rate, less that of proportion", {"unit": "slope", "scope": "reading", **words}
-    yield "S7", s.case(label, Difference("below"), slope, constant(slope, 1.0), central=True, **fields, **effect)
+    yield "S7", _less_than_proportion(n, s, sweep, central=True, **effect)
+    slope, fields = curves.fitted_slope(sweep, s.chooses), {"unit": "slope", "scope": "reading", **words}
     yield "S7", s.case(f"{n}: slope of the best rate", Difference("above"), slope, constant(slope, 0.0), **fields)
+
+
+def _less_than_proportion(n: str, s: Setup, sweep: Sweep, **fields) -> Case:
+    """At equal updates the best rate grows less than the batch."""
+    slope = curves.fitted_slope(sweep, s.chooses)
+    label, fields = f"{n}: slope of the best rate, less that of proportion", {"where": steps_words(s), **fields}
+    return s.case(label, Difference("below"), slope, constant(slope, 1.0), scope="reading", unit="slope", **fields)
 
 
 def _on_budgets(n: str, s: Setup, sweep: Sweep) -> Iterator[tuple[str, Case]]:
@@ -140,18 +148,28 @@ def _on_budgets(n: str, s: Setup, sweep: Sweep) -> Iterator[tuple[str, Case]]:
     label = f"{n}: {last} epochs - {before} epochs"
     yield "S8", s.case(label, Equivalence(MARGIN), at[last], at[before], central=True, **words)
     yield "S8", s.case(f"{n}: {second} epochs - {first} epochs", Difference("above", MARGIN), at[second], at[first], **words)
-    test, train = (curves.fitted_slope(sweep, by) for by in ("test", "loss"))
+    train, test = _on_the_budget(sweep)
     fields, of = {"unit": "slope", "scope": "reading", **words}, FACTS["budgets"]
     falls = {k: -np.log2(of[f"{k}_optimal_falls"]) / np.log2(of["growth"]) for k in ("test", "train")}
     shown = (lambda value: {"published": float(value)}) if s.own else (lambda value: {})
-    label = f"{n}: slope of the best rate on the budget, training loss - test"
-    effect = shown(falls["train"] - falls["test"])
-    yield "S9", s.case(label, Difference("below"), train, test, central=True, **fields, **effect)
+    yield "S9", _falls_faster(n, s, sweep, central=True, **shown(falls["train"] - falls["test"]))
     none = constant(train, 0.0)
     label = f"{n}: slope of the best rate for the training loss"
     yield "S9", s.case(label, Difference("below"), train, none, **fields, **shown(falls["train"]))
     label = f"{n}: slope of the best rate for the test set"
     yield "S9", s.case(label, Equivalence(HALF), test, none, **fields, **shown(falls["test"]))
+
+
+def _on_the_budget(sweep: Sweep) -> tuple[Quantity, Quantity]:
+    """Slopes on the budget of the rates that are best for the training loss and for the test set."""
+    train, test = (curves.fitted_slope(sweep, by) for by in ("loss", "test"))
+    return train, test
+
+
+def _falls_faster(n: str, s: Setup, sweep: Sweep, **fields) -> Case:
+    """The rate that is best for the training loss falls faster with the budget than the one that is best for the test set."""
+    label, fields = f"{n}: slope of the best rate on the budget, training loss - test", {"where": budget_words(s), **fields}
+    return s.case(label, Difference("below"), *_on_the_budget(sweep), scope="reading", unit="slope", **fields)
 
 
 def _elsewhere(n: str, s: Setup, sweep: Sweep) -> Iterator[tuple[str, Case]]:
@@ -164,9 +182,31 @@ def _elsewhere(n: str, s: Setup, sweep: Sweep) -> Iterator[tuple[str, Case]]:
     yield "S10", _rate_grows(n, s, sweep, s.large, 0.0, "large batches, against 0")
 
 
+def _on_other_budgets(n: str, s: Setup, sweeps: Sweeps) -> Iterator[tuple[str, Case]]:
+    """Q3: S6 to S9 on a network of another kind, by parts of its error where they have points of accuracy."""
+
+    def ratio(sweep: Sweep, a: int, b: int) -> tuple[Quantity, Quantity]:
+        return tuple(sweep[place].at_best(s.badness("test"), s.chooses) for place in (a, b))
+
+    if steps := sweeps.steps:
+        words, last = {"where": steps_words(s)}, s.step_batches[-1]
+        label = f"{n}: test error at equal updates, batch {last} / batch {s.middle}"
+        yield "Q3", s.case(label, Ratio(1.0), *ratio(steps, last, s.middle), central=True, **words)
+        yield "Q3", _less_than_proportion(n, s, steps)
+    if budgets := sweeps.budgets:
+        *_, before, last = s.budgets
+        change = combined(lambda a, b: a / b - 1, *ratio(budgets, last, before))
+        label = f"{n}: test error, {last} / {before} epochs, less one"
+        fields = {"where": budget_words(s), "unit": "part of the error"}
+        yield "Q3", s.case(label, Equivalence(PART), change, constant(change, 0.0), **fields)
+        yield "Q3", _falls_faster(n, s, budgets)
+
+
 def _asked(n: str, sweeps: Sweeps) -> Iterator[tuple[str, Case]]:
     yield from noise.rules(n, sweeps)
     s = sweeps.setup
+    if s.further:
+        yield from _on_other_budgets(n, s, sweeps)
     if s.chooses != "test" and is_accuracy(s):
         gain = flattery(sweeps.epochs["momentum"])
         label = f"{n}: rate chosen on the test set - on held-out examples, mean over batches"

@@ -52,7 +52,7 @@ class Setup(Experiment):
     ``steps`` updates of every batch in ``step_batches``; ``budgets``, in epochs, of ``budget_batch``. ``small`` batches are
     those at which both optimizers are thought to be dominated by noise, ``large`` those at which neither is, ``middle`` the
     one that is thought best at equal steps: from the pilot, and fixed before the runs. ``target`` is the accuracy whose time
-    is read. S10 is about the ``further`` networks, and no other claim.
+    is read. S10 is about the ``further`` networks, and no other claim; what they do at equal steps and budgets, Q3 asks.
     ``grids`` are by sweep: "SGD" and "momentum" (or one of them) at equal epochs, "steps", "budgets".
     """
 
@@ -223,15 +223,21 @@ def _quick() -> dict[str, Setup]:
 
 
 def _cpu() -> dict[str, Setup]:
-    f1, none = _f1(), {"steps": 0, "step_batches": (), "middle": 0, "budget_batch": 0, "budgets": ()}
+    f1 = _f1()
     bn = _f1(
         options={"width": 64, "depth": 2},
         ghosts=64,
         batches=powers(16, 2048),
         small=powers(16, 64),
-        grids={"SGD": Grid(-4.5, 2, more={64: (-1,)}), "momentum": Grid(-4.5, 3, more={128: (0,)})},
+        grids={
+            "SGD": Grid(-4.5, 2, more={64: (-1,)}),
+            "momentum": Grid(-4.5, 3, more={128: (0,)}),
+            "steps": Grid(-3, 3, power=0.5, below=3, above=3),
+            "budgets": Grid(1, 1, power=0, below=3, above=3),
+        },
+        middle=256,
+        budget_batch=64,
         target=0.0,
-        **none,
     )
     # one linear layer of 30 units: deeper sigmoid ones did not leave the mean picture in so few updates
     encoder = Setup(
@@ -239,9 +245,19 @@ def _cpu() -> dict[str, Setup]:
         DataSpec(name="mnist.inputs", n_train=2048, n_test=2000, n_validation=2048),
         batches=powers(8, 512),
         epochs=20,
-        grids={"SGD": Grid(-8.6, -5, above=1), "momentum": Grid(-8.6, -3, below=1, more={64: (-5,), 128: (-5,)})},
+        grids={
+            "SGD": Grid(-8.6, -5, above=1),
+            "momentum": Grid(-8.6, -3, below=1, more={64: (-5,), 128: (-5,)}),
+            "steps": Grid(-6.5, -4, power=0.5),
+            "budgets": Grid(-4, -4, power=0),
+        },
         small=powers(8, 32),
         large=powers(128, 512),
+        steps=320,
+        step_batches=powers(8, 512),
+        middle=64,
+        budget_batch=64,
+        budgets=powers(2, 64),
         options={"widths": "30"},
         weight_decay=0.0,
         points=4,
@@ -255,15 +271,28 @@ def _cpu() -> dict[str, Setup]:
         grids={
             "SGD": Grid(-6, 0, more={16: (1, 2, 3)}),
             "momentum": Grid(-6, 1, more={16: (1, 2, 3), 64: (3, 4, 5), 256: (4, 5), 1024: (4, 5)}),
+            "steps": Grid(-5, 4),
+            "budgets": Grid(1, 1, power=0, below=3, above=3),
         },
         small=(16, 64),
         large=(256, 1024),
+        steps=160,
+        step_batches=(16, 64, 256, 1024),
+        middle=64,
+        budget_batch=64,
+        budgets=powers(2, 64),
         options=WRN,
         ghosts=64,
         points=4,
     )
     plain = replace(
-        wide, options=WRN | SKIPINIT, ghosts=None, grids={"SGD": Grid(-6, 0), "momentum": Grid(-6, 1, more={1024: (4,)})}
+        wide,
+        options=WRN | SKIPINIT,
+        ghosts=None,
+        grids={"SGD": Grid(-6, 0), "momentum": Grid(-6, 1, more={1024: (4,)})},
+        steps=0,
+        step_batches=(),
+        budgets=(),
     )
     language = Setup(
         "smith.LSTM",

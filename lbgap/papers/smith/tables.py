@@ -86,15 +86,17 @@ def steps(networks: Networks) -> Table:
         if row in ours:
             curve = ours[row]
             s = curve.setup
-            columns = {"test accuracy": curve.metric("test", s.chooses), **_rate(curve, s.chooses)}
+            metric = metric_of(s.data.name).name
+            columns = {f"test {metric}": curve.metric("test", s.chooses), **_rate(curve, s.chooses)}
             columns["training loss"] = curve.at_best(curves.loss("train"), s.chooses)
-        for c in dict.fromkeys([*of["columns"], *columns]):
+        for c in dict.fromkeys([*(c for c in of["columns"] if (row, c) in published), *columns]):
             if c in columns:
                 cells.append(s.cell(row, c, columns[c], published.get((row, c)), words=steps_words(s)))
             else:
                 cells.append(Cell(row, c, published[row, c], None, network=of["network"]))
-    title = "Equal updates: optimal test accuracy and effective rate"
-    return Table("steps", title, "percent; exponents of 2; nats", tuple(cells))
+    title = "Equal updates: the optimal metric on the test set, and the effective rate"
+    of_these = unit({n: sweeps for n, sweeps in networks.items() if sweeps.steps})
+    return Table("steps", title, f"{of_these}; exponents of 2; nats", tuple(cells))
 
 
 def steps_words(s: Setup) -> str:
@@ -113,7 +115,8 @@ def budgets(networks: Networks) -> Table:
             columns["training loss, at its best"] = curve.at_best(curves.loss("train"), "loss")
             cells += s.cells(f"{n}, {epochs} epochs", columns, words=budget_words(s))
     title = "Growing budgets: the best rate for the test set and for the training loss"
-    return Table("budgets", title, "percent; exponents of 2; nats", tuple(cells), digits=2)
+    of_these = unit({n: sweeps for n, sweeps in networks.items() if sweeps.budgets})
+    return Table("budgets", title, f"{of_these}; exponents of 2; nats", tuple(cells), digits=2)
 
 
 def budget_words(s: Setup) -> str:

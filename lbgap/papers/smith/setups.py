@@ -282,6 +282,7 @@ def _cpu() -> dict[str, Setup]:
         budget_batch=64,
         budgets=powers(2, 64),
         options=WRN,
+        target=30.0,
         ghosts=64,
         points=4,
     )
@@ -293,6 +294,7 @@ def _cpu() -> dict[str, Setup]:
         steps=0,
         step_batches=(),
         budgets=(),
+        target=0.0,
     )
     language = Setup(
         "smith.LSTM",

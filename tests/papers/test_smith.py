@@ -298,7 +298,7 @@ def test_no_best_rate_lies_at_the_edge_of_its_grid():
                 if not all(run in store for run in runs(curve)):
                     continue
                 known = {run: store.get(run).results for run in runs(curve)}
-                for by in (s.chooses, "test"):
+                for by in (s.chooses, "test", *(["loss"] if name == "budgets" else [])):
                     judge = s.badness(by)
                     values = [
                         [math.nan if known[r]["diverged"] else judge(known[r]) for r in seeds] for seeds in curve.runs.values()

@@ -243,14 +243,16 @@ def _checkpoint(
     return Checkpoint(job, cache, kept, purpose, deadline=deadline)
 
 
-def _train(job: Train, cache: Cache, device: str, keep: Collection[int], checkpoint: Checkpoint) -> dict:
+def _train(
+    job: Train, cache: Cache, device: str, keep: Collection[int], checkpoint: Checkpoint, stop_after: int | None = None
+) -> dict:
     start, teacher = (cache.get(weights) if weights else None for weights in (job.start, job.teacher))
     losses_only = checkpoint.purpose == "weights"
 
     def put(epoch: int, state: train.State) -> None:
         cache.put(job.at(epoch), state)
 
-    return train.fit(job, device, start, keep, put, losses_only=losses_only, pause=checkpoint, teacher=teacher)
+    return train.fit(job, device, start, keep, put, stop_after, losses_only, checkpoint, teacher)
 
 
 def follow(crew: Workers) -> None:
@@ -266,9 +268,12 @@ def finished(job: Job | Group, cache: Cache) -> None:
 def make_weights(
     run: Train, cache: Cache, device: str | None = None, keep: Collection[int] = (), deadline: float | None = None
 ) -> None:
-    """Repeat a run for its weights alone: they go to the cache as in :func:`execute`, and nothing is evaluated."""
+    """Repeat a run for its weights alone, to the last of the epochs to ``keep`` (none: to its end).
+
+    They go to the cache as in :func:`execute`, and nothing is evaluated.
+    """
     checkpoint = _checkpoint(run, cache, keep, "weights", deadline)
-    _train(run, cache, _prepared(device), keep, checkpoint)
+    _train(run, cache, _prepared(device), keep, checkpoint, stop_after=run.updates_per_epoch * max(keep) if keep else None)
     checkpoint.discard()
 
 

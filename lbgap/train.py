@@ -69,7 +69,7 @@ def fit(
         start: weights and buffers of ``spec.start``; required exactly when the spec has one.
         keep: epochs whose weights (and the final ones) are handed to ``on_weights(epoch, state)``; 0 is the start.
         losses_only: evaluate nothing and return only ``loss_at`` (where the weights, or the beginning, are all one wants).
-        stop_after: end after so many updates, with the losses only.
+        stop_after: end after so many updates, with the losses only; the weights of an epoch that ends there are handed out.
         pause: where to go on from, and to save to; the record is that of an undisturbed run.
         teacher: weights and buffers of ``spec.teacher``; as ``start``.
     Returns:
@@ -268,15 +268,18 @@ class Training:
             self.restore(saved)
         elif self.epoch == 0:
             hand_out()
-        while self.epoch < self.spec.epochs and not self.recorder.diverged:
-            for item in self._items()[self.within_epoch :]:
-                if self.update == self.spec.updates:
+        budget = self.spec.updates
+        last = budget if stop_after is None else min(stop_after, budget)
+        while self.epoch < self.spec.epochs and not self.recorder.diverged and (self.update < last or self.within_epoch):
+            items = self._items()
+            for item in items[self.within_epoch :]:
+                if self.update == last:
                     break
                 self.advance(item)
-                if self.update == stop_after:
-                    return {"loss_at": self.recorder.loss_at}
                 if pause and pause.due():
                     pause.save(self.state())
+            if self.within_epoch < len(items) and self.update < budget:  # stopped within the epoch
+                break
             self._end_epoch()
             if not self.recorder.diverged:
                 hand_out()

@@ -4,6 +4,7 @@ import io
 import multiprocessing
 import os
 import time
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -181,6 +182,20 @@ def test_weights_that_are_repeated_have_a_checkpoint_of_their_own(spec, cache):
     execute(spec, undisturbed)
     assert all(torch.equal(v, cache.get(spec.at())[k]) for k, v in undisturbed.get(spec.at()).items())
     assert not list(cache.folder.with_name("checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("epochs", [(0,), (1,), (0, 2), (1, 3)])
+def test_weights_are_repeated_no_further_than_the_last_epoch_that_is_asked_for(spec, cache, epochs, monkeypatch):
+    undisturbed = Cache(cache.folder / "other")
+    execute(spec, undisturbed, keep=epochs)
+    made, advance = [], train.Training.advance
+    monkeypatch.setattr(train.Training, "advance", lambda self, item: (made.append(1), advance(self, item)))
+    with pytest.raises(Stopped) if max(epochs) else nullcontext():
+        jobs.make_weights(spec, cache, keep=epochs, deadline=time.monotonic())  # put down wherever it can be, and taken up
+    jobs.make_weights(spec, cache, keep=epochs)
+    assert len(made) == max(epochs) * spec.updates_per_epoch
+    for e in epochs:
+        assert all(torch.equal(v, cache.get(spec.at(e))[k]) for k, v in undisturbed.get(spec.at(e)).items())
 
 
 @pytest.mark.parametrize("fault", ["cut", "noise", "empty", "other job", "other version", "other torch"])

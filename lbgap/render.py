@@ -70,15 +70,27 @@ def number(mean: float, std: float, digits: int) -> str:
     def shown(value: float) -> str:
         if value == float("inf"):
             return "∞"
-        return f"{value:.1e}" if decimals > 6 else f"{value:,.{decimals}f}"
+        return powers_of_ten(f"{value:.1e}") if decimals > 6 else f"{value:,.{decimals}f}"
 
     return shown(mean) + ("" if pd.isna(std) else f" ± {shown(std)}")
 
 
+SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def powers_of_ten(text: str) -> str:
+    """A text's numbers as a reader would write them: "5e-4" is "5·10⁻⁴", "1e-03" is "10⁻³"."""
+
+    def power(m: re.Match) -> str:
+        sign = "⁻" if m[2] == "-" else ""
+        return f"{'' if m[1] == '1' else m[1] + '·'}10{sign}{m[3].translate(SUPERSCRIPTS)}"
+
+    return re.sub(r"(\d+(?:\.\d+)?)e([+-])0*(\d+)", power, text)
+
+
 def _heading(column: str) -> str:
     """A column's name in a reader's signs: "eps1e-3_SB" is "ε = 10⁻³, SB"."""
-    powers = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-    column = re.sub(r"eps(\d)e-(\d)", lambda m: f"ε = {'' if m[1] == '1' else m[1] + '·'}10⁻{m[2].translate(powers)}", column)
+    column = powers_of_ten(re.sub(r"eps(?=\de-\d)", "ε = ", column))
     return column.replace("_", ", " if "ε" in column else " ")
 
 
@@ -312,7 +324,7 @@ def interval(e: Estimate, signed: bool = True) -> str:
     """A mean with its interval, "-0.22 [-0.3, -0.1]"; the mean alone where there is one value."""
 
     def three(value: float, sign: str = "") -> str:
-        return f"{float(f'{value:.3g}'):{sign},g}"
+        return powers_of_ten(f"{float(f'{value:.3g}'):{sign},g}")
 
     mean = three(e.effect, "+" if signed else "")
     return mean if e.n < 2 else f"{mean} [{three(e.low)}, {three(e.high)}]"

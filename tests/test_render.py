@@ -6,6 +6,7 @@ from bs4 import BeautifulSoup
 
 from lbgap import render
 from lbgap.papers.paper import Axis, Table
+from lbgap.stats import Estimate
 
 
 def frame(published: float, runs: dict[str, int]) -> pd.DataFrame:
@@ -110,6 +111,11 @@ def test_a_reduction_says_so_beside_its_number_and_the_published_one_too():
 def test_columns_are_headed_in_a_reader_s_signs(column, shown):
     text = render.table(Table("t", "A table", "", ()), frame(2.5, {"a": 5}).assign(heading=column))
     assert BeautifulSoup(text, "html.parser").find_all("th")[2].get_text() == shown
+
+
+@pytest.mark.parametrize("effect, shown", [(9.49e-05, "9.49·10⁻⁵"), (-1e-7, "-10⁻⁷"), (2.5e21, "2.5·10²¹"), (0.0001, "0.0001")])
+def test_far_powers_of_ten_are_written_as_a_reader_would(effect, shown):
+    assert render.interval(Estimate(effect, effect, effect, 5), signed=False) == f"{shown} [{shown}, {shown}]"
 
 
 @pytest.mark.parametrize("places, shown", [((10.0, 2.0), ("2", "10")), (("ten & more", "two"), ("ten & more", "two"))])

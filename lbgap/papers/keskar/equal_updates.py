@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lbgap.papers.keskar.recipes import BATCHES
-from lbgap.papers.paper import Case, Quantity, Table, combined, dig, side_by_side
+from lbgap.papers.paper import Case, Quantity, Table, combined, difference, dig, side_by_side
 from lbgap.papers.recipe import Recipe
 from lbgap.stats import Ratio
 
@@ -52,6 +52,7 @@ def table(s: Recipe) -> Table:
         columns = {"test": of.accuracy(b), "training loss": of.of_runs(b, dig("final.train.batch.loss"))}
         columns |= {name: measured(of, b) for name, measured in MEASURED.items()}
         if row != "SB":
+            columns["test, - SB"] = difference(of.accuracy(b), s.accuracy("SB"))
             columns["eps1e-3, / SB"] = combined(lambda large, small: large / small, of.sharp(b), s.sharp("SB"))
         cells += of.cells(f"F1, {row}", columns)
     cells.append(s.changed(adapted=True).cell("F1, LB at SB's training loss", "eps1e-3", at_the_loss_of_sb(s)))

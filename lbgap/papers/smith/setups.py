@@ -232,7 +232,7 @@ def _cpu() -> dict[str, Setup]:
         grids={
             "SGD": Grid(-4.5, 2, more={64: (-1,)}),
             "momentum": Grid(-4.5, 3, more={128: (0,)}),
-            "steps": Grid(-3, 3, power=0.5, below=3, above=3),
+            "steps": Grid(-3, 3, power=0.5, below=3, above=3, more={256: (5,), 1024: (6,)}),
             "budgets": Grid(1, 1, power=0, below=3, above=3),
         },
         middle=256,

@@ -170,7 +170,7 @@ def _span(n: pd.Series) -> str:
 
 # ---------------------------------------------------------------- folds: every seed and its records
 
-MANY = 6  # keys that a value shows; of more, as of one chosen from a whole grid of rates, the first and their number
+MANY = 4  # keys that a value shows; of more, as of one chosen from a whole grid of rates, the first and their number
 WHERE = "The keys beneath a value, or beneath a row's name where all its values share them, are its records (JSON)."
 
 

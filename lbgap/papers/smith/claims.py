@@ -16,6 +16,7 @@ from lbgap.stats import Difference, Equivalence, Ratio, Trend
 MARGIN = 0.5  # points of accuracy within which two settings test alike
 PART = 0.05  # of an error, likewise, where the metric is not accuracy
 HALF = 0.5  # the slope of a square root: a slope within it of 1 is called proportional, within it of 0 flat
+SLOPE = {"scope": "reading", "unit": "slope"}  # of a case about how the best rate goes
 NOTES = {
     "S1": "which batches are small was fixed after a pilot",
     "S2": "which batches are large was fixed after a pilot",
@@ -67,7 +68,7 @@ def _rate_grows(n: str, s: Setup, sweep: Sweep, batches: tuple[int, ...], by: fl
     """The best rate's slope over some batches is that of a law: 1 in proportion, 0 flat."""
     slope = curves.fitted_slope(sweep, s.chooses, batches)
     label = f"{n}: slope of the best rate over {what}"
-    return s.case(label, Equivalence(HALF), slope, constant(slope, by), scope="reading", unit="slope")
+    return s.case(label, Equivalence(HALF), slope, constant(slope, by), **SLOPE)
 
 
 def _on_small_batches(n: str, s: Setup, sweeps: dict[str, Sweep]) -> Iterator[tuple[str, Case]]:
@@ -130,15 +131,15 @@ def _on_equal_steps(n: str, s: Setup, sweep: Sweep) -> Iterator[tuple[str, Case]
         found = peaks.slope(np.log2(s.step_batches), [table[f"{n}, batch {b}"][1] for b in s.step_batches])
         effect = {"published": found - 1}
     yield "S7", _less_than_proportion(n, s, sweep, central=True, **effect)
-    slope, fields = curves.fitted_slope(sweep, s.chooses), {"unit": "slope", "scope": "reading", **words}
+    slope, fields = curves.fitted_slope(sweep, s.chooses), SLOPE | words
     yield "S7", s.case(f"{n}: slope of the best rate", Difference("above"), slope, constant(slope, 0.0), **fields)
 
 
 def _less_than_proportion(n: str, s: Setup, sweep: Sweep, **fields) -> Case:
     """At equal updates the best rate grows less than the batch."""
     slope = curves.fitted_slope(sweep, s.chooses)
-    label, fields = f"{n}: slope of the best rate, less that of proportion", {"where": steps_words(s), **fields}
-    return s.case(label, Difference("below"), slope, constant(slope, 1.0), scope="reading", unit="slope", **fields)
+    label = f"{n}: slope of the best rate, less that of proportion"
+    return s.case(label, Difference("below"), slope, constant(slope, 1.0), where=steps_words(s), **SLOPE, **fields)
 
 
 def _on_budgets(n: str, s: Setup, sweep: Sweep) -> Iterator[tuple[str, Case]]:
@@ -149,7 +150,7 @@ def _on_budgets(n: str, s: Setup, sweep: Sweep) -> Iterator[tuple[str, Case]]:
     yield "S8", s.case(label, Equivalence(MARGIN), at[last], at[before], central=True, **words)
     yield "S8", s.case(f"{n}: {second} epochs - {first} epochs", Difference("above", MARGIN), at[second], at[first], **words)
     train, test = _on_the_budget(sweep)
-    fields, of = {"unit": "slope", "scope": "reading", **words}, FACTS["budgets"]
+    fields, of = SLOPE | words, FACTS["budgets"]
     falls = {k: -np.log2(of[f"{k}_optimal_falls"]) / np.log2(of["growth"]) for k in ("test", "train")}
     shown = (lambda value: {"published": float(value)}) if s.own else (lambda value: {})
     yield "S9", _falls_faster(n, s, sweep, central=True, **shown(falls["train"] - falls["test"]))
@@ -168,8 +169,8 @@ def _on_the_budget(sweep: Sweep) -> tuple[Quantity, Quantity]:
 
 def _falls_faster(n: str, s: Setup, sweep: Sweep, **fields) -> Case:
     """The rate that is best for the training loss falls faster with the budget than the one that is best for the test set."""
-    label, fields = f"{n}: slope of the best rate on the budget, training loss - test", {"where": budget_words(s), **fields}
-    return s.case(label, Difference("below"), *_on_the_budget(sweep), scope="reading", unit="slope", **fields)
+    label = f"{n}: slope of the best rate on the budget, training loss - test"
+    return s.case(label, Difference("below"), *_on_the_budget(sweep), where=budget_words(s), **SLOPE, **fields)
 
 
 def _elsewhere(n: str, s: Setup, sweep: Sweep) -> Iterator[tuple[str, Case]]:
@@ -185,17 +186,17 @@ def _elsewhere(n: str, s: Setup, sweep: Sweep) -> Iterator[tuple[str, Case]]:
 def _on_other_budgets(n: str, s: Setup, sweeps: Sweeps) -> Iterator[tuple[str, Case]]:
     """Q3: S6 to S9 on a network of another kind, by parts of its error where they have points of accuracy."""
 
-    def ratio(sweep: Sweep, a: int, b: int) -> tuple[Quantity, Quantity]:
-        return tuple(sweep[place].at_best(s.badness("test"), s.chooses) for place in (a, b))
+    def errors(sweep: Sweep, *places: int) -> tuple[Quantity, ...]:
+        return tuple(sweep[place].at_best(s.badness("test"), s.chooses) for place in places)
 
     if steps := sweeps.steps:
         words, last = {"where": steps_words(s)}, s.step_batches[-1]
         label = f"{n}: test error at equal updates, batch {last} / batch {s.middle}"
-        yield "Q3", s.case(label, Ratio(1.0), *ratio(steps, last, s.middle), central=True, **words)
+        yield "Q3", s.case(label, Ratio(1.0), *errors(steps, last, s.middle), central=True, **words)
         yield "Q3", _less_than_proportion(n, s, steps)
     if budgets := sweeps.budgets:
         *_, before, last = s.budgets
-        change = combined(lambda a, b: a / b - 1, *ratio(budgets, last, before))
+        change = combined(lambda a, b: a / b - 1, *errors(budgets, last, before))
         label = f"{n}: test error, {last} / {before} epochs, less one"
         fields = {"where": budget_words(s), "unit": "part of the error"}
         yield "Q3", s.case(label, Equivalence(PART), change, constant(change, 0.0), **fields)

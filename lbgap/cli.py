@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # a command imports what it needs: --help is there at once
     from lbgap.papers.paper import Study
     from lbgap.records import Store
     from lbgap.spec import Job
+    from lbgap.sweep import Task
 
 
 class _Refused(Exception):
@@ -198,7 +199,7 @@ def _run(given: argparse.Namespace, crew: int) -> None:
         jobs = sweep.share(jobs, *given.share)
     with _naming_the_damaged(store):
         if given.dry_run:
-            _print_plan(study, [t.job for t in sweep.plan(jobs, store, sweep.Cache())], len(jobs), given.workers)
+            _print_plan(study, sweep.plan(jobs, store, sweep.Cache()), len(jobs), given.workers)
             return
         workers = 0 if crew > 1 else given.workers
         outcome = sweep.complete(jobs, store, minutes=given.minutes, workers=workers, scheduler=given.scheduler)
@@ -207,25 +208,27 @@ def _run(given: argparse.Namespace, crew: int) -> None:
         sys.exit(1)
 
 
-def _print_plan(study: "Study", todo: list["Job"], total: int, workers: int) -> None:
+def _print_plan(study: "Study", todo: list["Task"], total: int, workers: int) -> None:
     from lbgap import cost, sweep
     from lbgap.jobs import default_device
 
     device, networks = default_device(), study.networks()
-    for missing in sweep.missing_data(todo).values():
+    for missing in sweep.missing_data(task.job for task in todo).values():
         _complain(missing)
-    for job in todo:
-        spec = job.run
+    operations, seconds = 0, 0.0
+    for task in todo:
+        job, spec = task.job, task.job.run
+        operations += (own := cost.operations(job, task.until))
+        seconds += (took := cost.seconds(job, device, task.until))
         network = networks.get(job) or networks.get(spec) or spec.model
         _say(
             f"{job.key}  {job.kind:10}  {network:11}  {spec.data.name:8}  batch {spec.batch_size:6}  "
-            f"rate {spec.optimizer.learning_rate:<9.4g}  seed {spec.seed}  {cost.operations(job):.2e} operations  "
-            f"{cost.in_words(cost.seconds(job, device))}  {_variant(job)}".rstrip()
+            f"rate {spec.optimizer.learning_rate:<9.4g}  seed {spec.seed}  {own:.2e} operations  "
+            f"{cost.in_words(took)}  {_variant(job)}".rstrip()
         )
-    seconds = sum(cost.seconds(job, device) for job in todo)
     _say(
         f"{len(todo)} jobs to run, for {total} of profile {study.profile}; "
-        f"{sum(map(cost.operations, todo)):.2e} operations; about {cost.in_words(seconds)} on one "
+        f"{operations:.2e} operations; about {cost.in_words(seconds)} on one "
         f"{'GPU' if device == 'cuda' else 'CPU thread'}, {cost.in_words(seconds / workers)} with --workers {workers}"
     )
 

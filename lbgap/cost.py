@@ -56,17 +56,23 @@ def of_an_update(run: Train) -> int:
     return _of(run)[1][1] * run.batch_size
 
 
-def of_training(run: Train) -> int:
-    """Floating-point operations of all updates of a run, evaluations not included."""
+def of_training(run: Train, until: int | None = None) -> int:
+    """Floating-point operations of all updates of a run, or of those to the end of an epoch; evaluations not included."""
     batch = run.batch_size * (SEGMENT if run.data.is_text else 1)
-    seen = min(run.updates * batch, run.epochs * run.data.size)
+    seen = min(run.updates * batch, (run.epochs if until is None else until) * run.data.size)
     passes = (ROBUST[run.robust.kind] if run.robust else 1) * ((run.sam.ascents + 1) if run.sam else 1)
     return int(_of(run)[1][1] * passes) * seen * run.optimizer.inner_steps
 
 
-def operations(job: Job) -> int:
-    """Floating-point operations of one job, its parents not included."""
+def operations(job: Job, until: int | None = None) -> int:
+    """Floating-point operations of one job, its parents not included.
+
+    Args:
+        until: the last epoch of a run that is repeated for its weights; nothing is evaluated then.
+    """
     run, (forward, both, _) = _of(job)
+    if until is not None:
+        return of_training(run, until)
     n_test = run.data.n_test or lookup(run.data.name).n_test
     if isinstance(job, Train):
         evaluations = run.epochs // run.evaluate_every + 2
@@ -76,12 +82,13 @@ def operations(job: Job) -> int:
     return int(both * size * passes.both + forward * (size * passes.forward + n_test * passes.forward_test))
 
 
-def seconds(job: Job, device: str = "cpu") -> float:
-    """Expected seconds of one job on one CPU thread, or on a GPU."""
+def seconds(job: Job, device: str = "cpu", until: int | None = None) -> float:
+    """Expected seconds of one job on one CPU thread, or on a GPU; ``until`` as in :func:`operations`."""
     run, (_, _, parameters) = _of(job)
-    updates = run.updates * run.optimizer.inner_steps if isinstance(job, Train) else 0
+    updates = min(run.updates, run.updates if until is None else until * run.updates_per_epoch)
+    updates = updates * run.optimizer.inner_steps if isinstance(job, Train) else 0
     rate = RATES[device] * (BFLOAT16[device] if isinstance(job, Train) and run.precision == "bfloat16" else 1.0)
-    return operations(job) / rate + updates * (FIXED[device] + PER_PARAMETER[device] * parameters)
+    return operations(job, until) / rate + updates * (FIXED[device] + PER_PARAMETER[device] * parameters)
 
 
 def in_words(total_seconds: float) -> str:

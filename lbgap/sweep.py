@@ -36,12 +36,14 @@ class Outcome:
 class Task:
     """A job to run, the epochs of its weights that others wait for, and the weights it waits for itself.
 
-    ``beside``: the tasks of runs that train together with this one.
+    ``until``: the last epoch of a run that has its record and is repeated for its weights; ``beside``: the tasks of runs
+    that train together with this one.
     """
 
     job: Job
     keep: frozenset[int]
     needs: frozenset[Weights]
+    until: int | None = None
     beside: tuple["Task", ...] = ()
 
     @property
@@ -90,6 +92,7 @@ def plan(jobs: Iterable[Job], store: Store, cache: Cache) -> list[Task]:
             job,
             frozenset(wanted.get(job, ())) if isinstance(job, Train) else frozenset(),
             frozenset(w for w in job.parents if w.run in order),
+            None if store.get(job) is None else max(wanted[job]),
         )
         for job in order
     ]

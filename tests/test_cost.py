@@ -111,6 +111,14 @@ def test_inner_steps_multiply_the_updates_alone():
     assert extra == 2 * 3 * N_TRAIN * both
 
 
+def test_a_repetition_for_weights_costs_the_passes_of_its_epochs():
+    _, both = f1(64, 16, 10)
+    run = digits_run(epochs=10)
+    assert cost.operations(run, until=2) == 2 * N_TRAIN * both
+    assert cost.operations(run, until=10) == 10 * N_TRAIN * both < cost.operations(run)
+    assert cost.seconds(run, until=2) == pytest.approx(cost.seconds(run, until=10) / 5)
+
+
 def test_counting_builds_nothing_in_memory():
     """C4 has 15 million weights; counted on the meta device, so also a width that no machine could hold."""
     run = digits_run(width=10_000_000)

@@ -216,6 +216,7 @@ def test_an_epoch_not_kept_is_made_again(store, cache, undisturbed):
     early = study()[1]
     quietly([early.of[0].run], store, cache)
     assert early.of[0] not in cache
+    assert [task.until for task in sweep.plan([early], store, cache)] == [early.of[0].epoch, None]
     assert quietly([early], store, cache).done == 2
     assert contents(store)[early] == undisturbed[early]
 

@@ -498,6 +498,14 @@ def test_a_dot_is_one_seeds_gap_and_its_large_batchs_sharpness():
     assert math.isnan(of.points({"diverged": True}, ended[1], {"value": 250.0})[0][1])
 
 
+def test_c1_on_more_images_has_them_of_each_seeds_own_and_the_ratio_of_its_batches():
+    plain, more = (next(s for s in gap_and_sharpness().series if s.line == line) for line in ("C1", "C1, 10,000 images"))
+    assert plain.panel == more.panel
+    for seed, ((large, small, _), (usual, _, _)) in enumerate(zip(more.jobs, plain.jobs, strict=True)):
+        assert (large.data.n_train, large.data.subset) == (small.data.n_train, small.data.subset) == (10_000, seed)
+        assert large.batch_size / large.data.size == usual.batch_size / usual.data.size == 0.1
+
+
 def test_a_remedy_is_compared_with_the_small_batch_of_its_table():
     """Both are augmented; beside a large batch trained conservatively or robustly, the small one is the plain one."""
     sides = {s.line: s.jobs[0][:2] for s in gap_and_sharpness().series if s.line != "published"}

@@ -42,12 +42,15 @@ def sharpness_ratio(s: Recipe) -> Quantity:
 
 
 def table() -> Table:
-    """Accuracies, gap and sharpness by the number of images."""
+    """Accuracies, the gap under three readings, and sharpness by the number of images."""
     cells = []
     for n in SIZES:
         s = at_size(n)
         columns = {f"{split}_{b}": s.accuracy(b, split) for split in ("train", "test") for b in BATCHES}
-        columns |= {"test, LB - SB": gap(s)} | {f"eps1e-3_{b}": sharp(s, b) for b in BATCHES}
+        columns["test, LB - SB"] = gap(s)
+        columns["best epochs, LB - SB"] = difference(*(s.chosen_test_accuracy(b) for b in ("LB", "SB")))
+        columns["running averages, LB - SB"] = difference(*(s.accuracy(b, "test", "running") for b in ("LB", "SB")))
+        columns |= {f"eps1e-3_{b}": sharp(s, b) for b in BATCHES}
         columns |= {"LB / SB": sharpness_ratio(s), "distance, SB / LB": distance_ratio(s)}
         cells += s.cells(f"{n:,} images", columns)
     return Table("data_size", "C1 by the number of training images", "percent; points; metric 2.1; ratio", tuple(cells))

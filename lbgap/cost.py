@@ -85,7 +85,7 @@ def operations(job: Job, until: int | None = None) -> int:
 def seconds(job: Job, device: str = "cpu", until: int | None = None) -> float:
     """Expected seconds of one job on one CPU thread, or on a GPU; ``until`` as in :func:`operations`."""
     run, (_, _, parameters) = _of(job)
-    updates = min(run.updates, run.updates if until is None else until * run.updates_per_epoch)
+    updates = min(run.updates, (run.epochs if until is None else until) * run.updates_per_epoch)
     updates = updates * run.optimizer.inner_steps if isinstance(job, Train) else 0
     rate = RATES[device] * (BFLOAT16[device] if isinstance(job, Train) and run.precision == "bfloat16" else 1.0)
     return operations(job, until) / rate + updates * (FIXED[device] + PER_PARAMETER[device] * parameters)

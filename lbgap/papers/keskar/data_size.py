@@ -7,6 +7,7 @@ of the subset too. Batches grow with the data: 256 and a tenth of it at full siz
 from collections.abc import Iterator
 
 from lbgap.papers.keskar.recipes import ADAM, BATCHES, FACTS, Recipes
+from lbgap.papers.keskar.tables import READINGS, gap
 from lbgap.papers.paper import Axis, Case, Figure, Quantity, Table, combined, difference, published
 from lbgap.papers.recipe import Recipe, point
 from lbgap.spec import DataSpec
@@ -31,11 +32,6 @@ def sharp(s: Recipe, batch: str) -> Quantity:
     return s.sharp(batch, **({"examples": SAMPLE} if s.data.size > SAMPLE else {}))
 
 
-def gap(s: Recipe) -> Quantity:
-    """LB - SB in test accuracy."""
-    return difference(s.accuracy("LB"), s.accuracy("SB"))
-
-
 def sharpness_ratio(s: Recipe) -> Quantity:
     """LB / SB, full space, epsilon 1e-3."""
     return combined(lambda large, small: large / small, sharp(s, "LB"), sharp(s, "SB"))
@@ -47,9 +43,7 @@ def table() -> Table:
     for n in SIZES:
         s = at_size(n)
         columns = {f"{split}_{b}": s.accuracy(b, split) for split in ("train", "test") for b in BATCHES}
-        columns["test, LB - SB"] = gap(s)
-        columns["best epochs, LB - SB"] = difference(*(s.chosen_test_accuracy(b) for b in ("LB", "SB")))
-        columns["running averages, LB - SB"] = difference(*(s.accuracy(b, "test", "running") for b in ("LB", "SB")))
+        columns |= {f"LB - SB, {words}": gap(s, reading) for words, reading in READINGS.items()}
         columns |= {f"eps1e-3_{b}": sharp(s, b) for b in BATCHES}
         columns |= {"LB / SB": sharpness_ratio(s), "distance, SB / LB": distance_ratio(s)}
         cells += s.cells(f"{n:,} images", columns)

@@ -57,20 +57,23 @@ def peaks(recipes: Recipes) -> Table:
     return Table("peaks", "The epoch that is best on the other seeds against the last", "points of test accuracy", tuple(cells))
 
 
+READINGS: dict[str, Callable[[Recipe, str], Quantity]] = {
+    "last epoch": Recipe.accuracy,
+    "last epoch, running averages": lambda s, b: s.accuracy(b, "test", "running"),
+    "best epoch": Recipe.chosen_test_accuracy,
+}
+
+
+def gap(s: Recipe, reading: Callable[[Recipe, str], Quantity] = Recipe.accuracy) -> Quantity:
+    """LB - SB in test accuracy, in points."""
+    return difference(reading(s, "LB"), reading(s, "SB"))
+
+
 def gaps(recipes: Recipes, treated: Recipes) -> Table:
     """LB - SB in test accuracy under three readings, plain and with the augmentation of Table 6 (K1, K11)."""
-    readings = {
-        "last epoch": Recipe.accuracy,
-        "last epoch, running averages": lambda s, b: s.accuracy(b, "test", "running"),
-        "best epoch": Recipe.chosen_test_accuracy,
-    }
-
-    def gap(s: Recipe, reading: Callable[[Recipe, str], Quantity]) -> Quantity:
-        return difference(reading(s, "LB"), reading(s, "SB"))
-
     cells = []
     for n, s in recipes.items():
-        for column, reading in readings.items():
+        for column, reading in READINGS.items():
             rows = {n: gap(s, reading)}
             if n in treated and n.startswith("C"):  # the others are not augmented
                 rows[f"{n}, augmented"] = gap(augment(s), reading)

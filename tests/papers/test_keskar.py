@@ -425,6 +425,16 @@ def test_every_seed_of_the_data_size_draws_images_and_batches_in_proportion():
         assert {run.epochs for b in runs for run in runs[b]} == {100}
 
 
+def test_c3_at_a_size_differs_from_c1_in_network_and_data_alone():
+    """Q9 is to be compared with Q1."""
+    n = data_size.C3_SIZE
+    for b in ("SB", "LB"):
+        for (c1,), (c3,) in zip(data_size.at_size(n).runs(b), data_size.at_size(n, "C3").runs(b), strict=True):
+            assert (c3.model, c3.data.name) == ("keskar.C3", "cifar100")
+            assert c3.model_copy(update={"model": c1.model, "data": c1.data}) == c1
+            assert c3.data.model_copy(update={"name": "cifar10"}) == c1.data
+
+
 # ---------------------------------------------------------------- scopes and published effects
 
 

@@ -1,4 +1,4 @@
-"""How much data does the gap need? C1 on growing parts of CIFAR-10, and whether bfloat16 may train it (Q1, Q2).
+"""How much data does the gap need? C1 on growing parts of CIFAR-10, whether bfloat16 may train it, and C3 (Q1, Q2, Q9).
 
 The paper's gaps are those of 50,000 images. Each seed draws its own training images, so that the intervals hold the variance
 of the subset too. Batches grow with the data: 256 and a tenth of it at full size.
@@ -6,7 +6,7 @@ of the subset too. Batches grow with the data: 256 and a tenth of it at full siz
 
 from collections.abc import Iterator
 
-from lbgap.papers.keskar.recipes import ADAM, BATCHES, FACTS, Recipes
+from lbgap.papers.keskar.recipes import ADAM, BATCHES, DATA, FACTS, Recipes
 from lbgap.papers.keskar.tables import READINGS, gap
 from lbgap.papers.paper import Axis, Case, Figure, Quantity, Table, combined, difference, published
 from lbgap.papers.recipe import Recipe, point
@@ -15,16 +15,17 @@ from lbgap.stats import Difference, Equivalence, Ratio, Trend
 
 SIZES = (2_500, 10_000, 25_000, 50_000)
 FULL = 50_000
+C3_SIZE = 10_000  # the smallest size at which C1's gap was found
 SAMPLE = 10_000  # training images, drawn once, on which sharpness is measured where there are more
 BF16 = {"precision": "bfloat16"}
 
 
-def at_size(n: int) -> Recipe:
-    """C1 on ``n`` images of each seed's own, the paper's 100 epochs at its ratio of data to batch."""
+def at_size(n: int, network: str = "C1") -> Recipe:
+    """A network on ``n`` images of each seed's own, the paper's 100 epochs at its ratio of data to batch."""
     small, large = round(256 * n / FULL), n // 10
-    data = DataSpec(name="cifar10", n_train=None if n == FULL else n)
-    fixed = {"own_subset": n < FULL, "fixed": BF16, "network": "C1"}
-    return Recipe("keskar.C1", data, small, large, 100, ADAM, evaluate_every=5, **fixed)
+    data = DataSpec(name=DATA[network], n_train=None if n == FULL else n)
+    fixed = {"own_subset": n < FULL, "fixed": BF16, "network": network}
+    return Recipe(f"keskar.{network}", data, small, large, 100, ADAM, evaluate_every=5, **fixed)
 
 
 def sharp(s: Recipe, batch: str) -> Quantity:
@@ -40,14 +41,14 @@ def sharpness_ratio(s: Recipe) -> Quantity:
 def table() -> Table:
     """Accuracies, the gap under three readings, and sharpness by the number of images."""
     cells = []
-    for n in SIZES:
-        s = at_size(n)
+    for network, n in (*(("C1", n) for n in SIZES), ("C3", C3_SIZE)):
+        s = at_size(n, network)
         columns = {f"{split}_{b}": s.accuracy(b, split) for split in ("train", "test") for b in BATCHES}
         columns |= {f"LB - SB, {words}": gap(s, reading) for words, reading in READINGS.items()}
         columns |= {f"eps1e-3_{b}": sharp(s, b) for b in BATCHES}
         columns |= {"LB / SB": sharpness_ratio(s), "distance, SB / LB": distance_ratio(s)}
-        cells += s.cells(f"{n:,} images", columns)
-    return Table("data_size", "C1 by the number of training images", "percent; points; metric 2.1; ratio", tuple(cells))
+        cells += s.cells(f"{network}, {n:,} images", columns)
+    return Table("data_size", "C1 by the number of training images, and C3", "percent; points; metric 2.1; ratio", tuple(cells))
 
 
 def distance_ratio(s: Recipe) -> Quantity:
@@ -74,7 +75,7 @@ def figure() -> Figure:
 
 
 def rules() -> Iterator[tuple[str, Case]]:
-    """Q1: the gap falls from each size to the next for most seeds, and is there at each size from 10,000 on."""
+    """Q1: C1's gap falls from size to size, and is there at each; Q9: C3's at one size, by the rules of K1 and K4."""
     sizes = [at_size(n) for n in SIZES]
     largest, gaps = sizes[-1], [gap(s) for s in sizes]
     if len(SIZES) > 2:
@@ -85,6 +86,10 @@ def rules() -> Iterator[tuple[str, Case]]:
     for n, s in zip(SIZES, sizes, strict=True):
         large, small = (s.accuracy(b) for b in ("LB", "SB"))
         yield "Q1", s.case(f"C1, {n:,} images: test accuracy, LB - SB", Difference("below"), large, small)
+    c3 = at_size(C3_SIZE, "C3")
+    (large, small), label = (c3.accuracy(b) for b in ("LB", "SB")), f"C3, {C3_SIZE:,} images"
+    yield "Q9", c3.case(f"{label}: test accuracy, LB - SB", Difference("below"), large, small, central=True)
+    yield "Q9", c3.case(f"{label}: sharpness, LB / SB", Ratio(10), *(sharp(c3, b) for b in ("LB", "SB")))
 
 
 # ---------------------------------------------------------------- may bfloat16 train it?

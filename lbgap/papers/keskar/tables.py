@@ -148,7 +148,7 @@ def variants(recipe: Recipe) -> Table:
 
 
 RULERS: dict[str, dict] = {
-    "as in Table 3": {},
+    "as in the paper's Table 3": {},
     "start: random in the box": {"start": "random"},
     "tolerances: SciPy's defaults": {"tolerance": "scipy"},
     "objective unscaled": {"scaling": 1.0},
@@ -159,7 +159,7 @@ RULERS: dict[str, dict] = {
     "batch norm: running statistics": {"batch_norm": "running"},
     "batch norm: re-estimated": {"batch_norm": "reestimated"},
     "after 20 epochs": {"epoch": 20},
-    "as in Table 4 (entries N(0, 1/p))": {"space": "random"},
+    "as in the paper's Table 4 (entries N(0, 1/100))": {"space": "random"},
     "subspace: columns of norm 1": {"space": "random", "subspace_scale": "unit"},
     "subspace: entries N(0, 1)": {"space": "random", "subspace_scale": "standard"},
 }

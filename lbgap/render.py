@@ -284,7 +284,7 @@ def figure_numbers(points: pd.DataFrame) -> str:
         if not isinstance(part["x"].iloc[0], str):  # ticks are in their order
             part = part.sort_values("x")
         ends = [text for i in (0, -1) for text in (place(part["x"].iloc[i]), _point(part.iloc[i]))]
-        lines.append([html.escape(panel), html.escape(line), int(part["n"].max()), *ends])
+        lines.append([html.escape(panel), html.escape(line), _span(part.iloc[[0, -1]]["n"]), *ends])
     frame = pd.DataFrame(lines, columns=["panel", "line", "n", "first x", "mean there", "last x", "mean there "])
     return styled(frame.set_index(["panel", "line"]).astype(str), "Where each line begins and ends")
 

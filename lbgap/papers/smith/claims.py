@@ -18,10 +18,13 @@ PART = 0.05  # of an error, likewise, where the metric is not accuracy
 HALF = 0.5  # the slope of a square root: a slope within it of 1 is called proportional, within it of 0 flat
 SLOPE = {"scope": "reading", "unit": "slope"}  # of a case about how the best rate goes
 NOTES = {
-    "S1": "which batches are small was fixed after a pilot",
+    "S1": "which batches are small was fixed after a pilot; inconclusive before the Wide-ResNet without batch norm was "
+    "asked too",
     "S2": "which batches are large was fixed after a pilot",
-    "S3": "read as: a corner leaves less of the best rates unexplained than a gradual law with as many parameters",
-    "S5": "the intermediate batch was fixed after a pilot; the largest is the whole training set",
+    "S3": "read as: a corner leaves less of the best rates unexplained than a gradual law with as many parameters; "
+    "inconclusive before the Wide-ResNet without batch norm was asked too",
+    "S5": "the intermediate batch was fixed after a pilot; the largest is the whole training set; it held before the "
+    "Wide-ResNet was asked too",
     "S6": "the largest batch against the intermediate one",
     "S8": "the last doubling of the budget against the first",
     "S9": "of slopes on the budget, both logarithms; 'hardly changes' is read as flatter than a square root",

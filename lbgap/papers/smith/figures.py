@@ -120,7 +120,10 @@ def budgets(networks: Networks) -> Figure:
 
 
 def reached(r: dict, target: float, name: str, higher: bool) -> float:
-    """The update at which a run's test curve first reaches a target, by a line between two points; NaN if it never does."""
+    """The update at which a run's test curve first reaches a target, by a line between two points; NaN if it never does.
+
+    Where the curve begins beyond the target it is that of the first point, an upper bound.
+    """
     y = np.array(r["curve"][f"test_{name}"], float)
     x = np.array(r["curve"]["update"], float)
     there = np.flatnonzero(y >= target if higher else y <= target)

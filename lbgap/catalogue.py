@@ -10,7 +10,7 @@ from lbgap.records import Record, Store
 
 COLUMNS = {
     "key": "the job's key, a hash of its specification; the record is results/<first two letters>/<key>.json",
-    "kind": "train, or the kind of a measurement: sharpness, path, directions",
+    "kind": "train, or the kind of a measurement, such as sharpness",
     "used_by": "tables, figures and claims that read the record, by paper",
     "model": "network of the run, or of the first run that is measured (so are the columns down to seed)",
     "options": "what of the network is not its default, as JSON",
@@ -30,7 +30,7 @@ COLUMNS = {
     "arguments": "of a measurement, as JSON",
     "of": "keys of the runs whose weights are measured or started from, with the epoch: key@epoch",
     "diverged": "the training loss stopped being finite",
-    "train_loss": "final loss (nats), batch norm read with the statistics of each batch",
+    "train_loss": "final loss (nats, of labels and words), batch norm read with the statistics of each batch",
     "train_accuracy": "final, percent, the same reading",
     "test_accuracy": "final, percent, the same reading",
     "test_accuracy_running": "final, percent, batch norm read with its running averages",

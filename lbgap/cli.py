@@ -24,7 +24,8 @@ class _Refused(Exception):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise _Refused(message)
+        # a list of names before it would have taken it up
+        raise _Refused(message.replace("required: PAPER", "required: PAPER, which comes before the options"))
 
 
 def _number(name: str, kind: type, accepted: str) -> Callable[[str], Any]:
@@ -60,10 +61,9 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(command=function)
         return command
 
-    def results(command: argparse.ArgumentParser) -> None:
-        command.add_argument(
-            "--results", type=Path, metavar="DIR", help="folder of the records (default: results/, for profile quick the cache)"
-        )
+    def results(command: argparse.ArgumentParser, demonstrations: bool = False) -> None:
+        cached = ", for demonstrations the cache" if demonstrations else ""
+        command.add_argument("--results", type=Path, metavar="DIR", help=f"folder of the records (default: results/{cached})")
 
     def as_json(command: argparse.ArgumentParser) -> None:
         command.add_argument("--json", action="store_true", dest="as_json", help="machine-readable output")
@@ -85,20 +85,20 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster; 'local' for one of --workers processes")
     command.add_argument("--share", type=_share, metavar="I/N", help="one of N parts, for a job array: no two share a run")
-    results(command)
+    results(command, demonstrations=True)
     command.add_argument("--dry-run", action="store_true", help="print the jobs and their cost, run nothing")
 
     command = add("status", status)
     command.add_argument("paper", nargs="?", metavar="PAPER", help="a paper's name; all papers where absent")
     command.add_argument("--cost", action="store_true", help="expected time of what is missing as well")
-    as_json(command), results(command)
+    as_json(command), results(command, demonstrations=True)
 
     command = add("verdicts", verdicts)
     command.add_argument("paper", nargs="?", metavar="PAPER", help="a paper's name; all papers where absent")
     as_json(command), results(command)
 
     command = add("show", show)
-    command.add_argument("what", metavar="PAPER", help="a paper's name, or the first letters of a record's key")
+    command.add_argument("what", metavar="PAPER", help="a paper's name, or the first letters of a record's key, four or more")
     command.add_argument("name", nargs="?", metavar="NAME", help="a table, its row (table3/C1), a figure or a claim")
     results(command)
 
@@ -113,9 +113,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("paper", nargs="?", metavar="PAPER", help="a paper's name; all papers where absent")
 
     of_records = add("records", _records).add_subparsers(metavar="COMMAND", required=True)
-    for name, function in (("pack", pack), ("merge", merge)):
+    for name, function, what in (("pack", pack, "to be written"), ("merge", merge, "that 'records pack' wrote")):
         command = add(name, function, of_records)
-        command.add_argument("file", type=Path, metavar="FILE")
+        command.add_argument("file", type=Path, metavar="FILE", help=what)
         results(command)
 
     add("data", data_sets).add_argument("--fetch", metavar="NAME", help="download a data set through torchvision")
@@ -215,21 +215,23 @@ def _print_plan(study: "Study", todo: list["Task"], total: int, workers: int) ->
     device, networks = default_device(), study.networks()
     for missing in sweep.missing_data(task.job for task in todo).values():
         _complain(missing)
-    operations, seconds = 0, 0.0
+    operations, seconds, on_a_gpu = 0, 0.0, 0.0
     for task in todo:
         job, spec = task.job, task.job.run
         operations += (own := cost.operations(job, task.until))
         seconds += (took := cost.seconds(job, device, task.until))
+        on_a_gpu += cost.seconds(job, "cuda", task.until)
         network = networks.get(job) or networks.get(spec) or spec.model
         _say(
             f"{job.key}  {job.kind:10}  {network:11}  {spec.data.name:8}  batch {spec.batch_size:6}  "
             f"rate {spec.optimizer.learning_rate:<9.4g}  seed {spec.seed}  {own:.2e} operations  "
             f"{cost.in_words(took)}  {_variant(job)}".rstrip()
         )
+    elsewhere = f", {cost.in_words(on_a_gpu)} on one GPU" if study.profile == "paper" and device == "cpu" else ""
     _say(
         f"{len(todo)} jobs to run, for {total} of profile {study.profile}; "
         f"{operations:.2e} operations; about {cost.in_words(seconds)} on one "
-        f"{'GPU' if device == 'cuda' else 'CPU thread'}, {cost.in_words(seconds / workers)} with --workers {workers}"
+        f"{'GPU' if device == 'cuda' else 'CPU thread'}, {cost.in_words(seconds / workers)} with --workers {workers}{elsewhere}"
     )
 
 
@@ -279,8 +281,9 @@ def status(given: argparse.Namespace) -> None:
 
 
 def verdicts(given: argparse.Namespace) -> None:
-    """Each claim's verdict, scope and text; of its central setting effect, interval, unit, n, and what was run; profile."""
+    """Each claim's and question's verdict by scope, profile and text; its central effect with interval, unit, n and setting."""
     from lbgap import papers
+    from lbgap.badges import SCOPE_WORDS, word
     from lbgap.verdicts import verdict_rows
 
     store = _recorded(given.results, tolerant=True)
@@ -290,7 +293,8 @@ def verdicts(given: argparse.Namespace) -> None:
             print(json.dumps(rows, indent=1))
             return
         for row in rows:
-            _say(f"{row['paper']:8} {row['id']:4} {row['verdict']:12} {row['scope']:8} {row['profile']:6} {row['claim']}")
+            by_scope = ", ".join(f"{word(v, s)} ({SCOPE_WORDS[s]})" for s, v in row["scopes"].items()) or row["verdict"]
+            _say(f"{row['paper']:8} {row['id']:4} {by_scope}; {row['profile']}; {row['claim']}")
             if row["effect"] is not None:
                 interval = ", ".join("-" if v is None else f"{v:.4g}" for v in row["interval"])
                 _say(f"{'':14}{row['central']}: {row['effect']:.4g} [{interval}] ({row['unit']}), n={row['n']}")
@@ -350,13 +354,15 @@ def pack(given: argparse.Namespace) -> None:
 
 
 def merge(given: argparse.Namespace) -> None:
-    """Add the records of one file; where numbers differ the older record stays and is listed."""
+    """Add the records of one file; where numbers differ the record that is there stays, and the exit code is 1."""
     from lbgap.records import merge as merged
 
     out = merged(_store(given.results), given.file)
     _say(f"{len(out.added)} added, {len(out.same)} already there, {len(out.conflicts)} in conflict")
     for key in out.conflicts:
-        _say(f"conflict: {key} (the older record stays)")
+        _say(f"conflict: {key} (the record that is there stays)")
+    if out.conflicts:
+        sys.exit(1)
 
 
 def data_sets(given: argparse.Namespace) -> None:

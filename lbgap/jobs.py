@@ -217,9 +217,10 @@ def execute_together(
     found = replicas.fit(group.runs, device, keep, lambda run, e, state: cache.put(run.at(e), state), checkpoint)
     more = {"replicas": n} | ({"resumed": checkpoint.resumed} if checkpoint.resumed else {})
     seconds = checkpoint.seconds() / n
+    checksums = [results.pop("checksum") for results in found]
     return [
-        Record(run, tidy(results), _provenance(device, begun, seconds, results.pop("checksum")) | more)
-        for run, results in zip(group.runs, found, strict=True)
+        Record(run, tidy(results), _provenance(device, begun, seconds, checksum) | more)
+        for run, results, checksum in zip(group.runs, found, checksums, strict=True)
     ]
 
 

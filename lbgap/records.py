@@ -217,7 +217,7 @@ class Store:
 
 @dataclass(frozen=True)
 class Merge:
-    """What a merge did: keys added, keys already there and equal, keys whose numbers differ (the older record stayed)."""
+    """What a merge did: keys added, keys already there and equal, keys whose numbers differ (what was there stayed)."""
 
     added: list[str]
     same: list[str]
@@ -248,12 +248,14 @@ def merge(store: Store, file: Path) -> Merge:
     """Add the records of a packed file to a store; every line is checked before the first is written.
 
     Raises:
-        ValueError: no such file.
+        ValueError: no such file, or no record in it.
         BadRecord: a line that is no sound record.
     """
     if not file.is_file():
         raise ValueError(f"file is {file}; accepted is a file that 'records pack' wrote")
     records = [Record.from_json(line, f"{file}, line {i}") for i, line in enumerate(file.read_bytes().splitlines(), 1)]
+    if not records:
+        raise ValueError(f"file is {file}, which holds no record; accepted is a file that 'records pack' wrote")
     out = Merge([], [], [])
     for record in records:
         held = store.get(record.job)

@@ -69,7 +69,7 @@ def of(paper: str, name: str, store: Store) -> Trace:
     elif any(c.id == whole for s in studies for c in (*s.claims, *s.questions)):
         trace = of_claim(paper, next(j for j in _judged(paper, store) if j.claim.id == whole), store)
     else:
-        raise ValueError(f"name is '{whole}'; {paper} has {', '.join(names(paper))}, and the keys of records")
+        raise ValueError(f"name is '{whole}'; {paper} has {', '.join(names(paper))}")
     if not part:
         return trace
     lines, first = trace.lines, trace.places[0]
@@ -214,7 +214,9 @@ def record(key: str, store: Store) -> Record:
     found = sorted(store.folder.glob(f"{key[:2]}/{key}*.json")) if re.fullmatch(r"[0-9a-f]{4,}", key) else []
     if len(found) != 1:
         many = f"; {len(found)} records begin so" if found else ""
-        raise ValueError(f"key is '{key}'; accepted is the key of a record in {store.folder}, or its first letters{many}")
+        raise ValueError(
+            f"key is '{key}'; accepted is the key of a record in {store.folder}, or its first letters, four or more{many}"
+        )
     return Record.from_json(found[0].read_bytes(), str(found[0]), found[0].stem)
 
 

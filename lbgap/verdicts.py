@@ -226,12 +226,12 @@ def _against_runs(date: datetime, begun: datetime | None, ended: datetime | None
 
 
 def verdict_rows(paper: str, store: Store) -> list[dict]:
-    """``verdicts --json``: one object a claim.
+    """``verdicts --json``: one object a claim, then one a question of our own.
 
     ``effect``, ``interval`` and ``n`` are those of the ``central`` case, ``setting`` is what was run for it. ``scope`` is
     the farthest from the paper's own among the cases that ``verdict`` is made of; ``scopes`` has each scope's verdict.
     """
-    return [_row(paper, j) for j in committed_verdicts(paper, store)]
+    return [_row(paper, j) for j in (*committed_verdicts(paper, store), *committed_questions(paper, store))]
 
 
 def _row(paper: str, j: Judged) -> dict:

@@ -177,7 +177,7 @@ def test_a_verdict_that_rests_on_a_damaged_record_names_it(lbgap, results):
     path.write_text("{}")
     code, out, errors = lbgap("verdicts", "keskar", "--json")
     assert code == 1
-    assert len(json.loads(out)) == 14
+    assert len(json.loads(out)) == sum(len(papers.get("keskar").facts[of]) for of in ("claims", "questions"))
     assert errors == f"lbgap: record {path} is truncated or not a record; delete it or restore it\n"
 
 
@@ -374,7 +374,8 @@ def test_verdicts_are_json(lbgap, results):
     code, out, _ = lbgap("verdicts", "keskar", "--json")
     assert code == 0
     rows = json.loads(out)
-    assert [row["id"] for row in rows] == [f"K{i}" for i in range(1, 15)]
+    facts = papers.get("keskar").facts
+    assert [row["id"] for row in rows] == [*facts["claims"], *facts["questions"]]
     keys = {"id", "paper", "verdict", "scope", "central", "setting", "unit", "profile", "n", "effect", "interval"}
     assert all(keys <= set(row) for row in rows)
     assert {(row["verdict"], row["n"], row["effect"], row["interval"]) for row in rows} == {("not run", 0, None, None)}
@@ -384,7 +385,8 @@ def test_verdicts_are_json(lbgap, results):
 def test_verdicts_in_words_have_a_line_for_each(lbgap, results):
     code, out, _ = lbgap("verdicts")
     assert code == 0
-    claims = [(name, *claim) for name, paper in papers.papers().items() for claim in paper.facts["claims"].items()]
+    asked = {name: paper.facts["claims"] | paper.facts.get("questions", {}) for name, paper in papers.papers().items()}
+    claims = [(name, *claim) for name, of in asked.items() for claim in of.items()]
     lines = [line for line in out.splitlines() if not line.startswith(" ")]
     assert [tuple(line.split()[:2]) for line in lines] == [claim[:2] for claim in claims]
     assert all(text in line for line, (*_, text) in zip(lines, claims, strict=True))
@@ -459,10 +461,17 @@ def test_a_conflict_is_listed(lbgap, recorded, tmp_path):
     other.put(replace(recorded[0], results=recorded[0].results | {"updates": 1}))
     lbgap("records", "pack", tmp_path / "packed")
     code, out, _ = lbgap("records", "merge", tmp_path / "packed", "--results", other.folder)
-    assert code == 0
+    assert code == 1
     assert out.splitlines()[0] == "1 added, 0 already there, 1 in conflict"
     assert recorded[0].key in out.splitlines()[1]
     assert other.get(recorded[0].job).results["updates"] == 1
+
+
+def test_a_file_without_records_is_refused(lbgap, tmp_path):
+    (tmp_path / "packed").touch()
+    code, out, errors = lbgap("records", "merge", tmp_path / "packed", "--results", tmp_path / "other")
+    assert (code, out) == (2, "")
+    assert "which holds no record; accepted is a file that 'records pack' wrote" in errors
 
 
 def test_a_bad_line_merges_nothing(lbgap, recorded, tmp_path):

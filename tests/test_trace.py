@@ -73,7 +73,7 @@ def test_a_figure_leads_to_every_point(store):
 @pytest.mark.parametrize(
     "name, sentence",
     [
-        ("tabb", "name is 'tabb'; toy has tab, ratios, fig, T1, T2, T3, and the keys of records"),
+        ("tabb", "name is 'tabb'; toy has tab, ratios, fig, T1, T2, T3"),
         ("tab/z", "row of tab is 'z'; accepted is one of: a"),
         ("fig/middle", "panel of fig is 'middle'; accepted is one of: left"),
         ("T3/x", "setting of T3 is 'x'; accepted is one of: no records"),

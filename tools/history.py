@@ -102,8 +102,11 @@ def main() -> None:
         for name, paper in papers.papers().items():
             histories[name] = extended(dict(paper.history), rules_in_force(name), now, "")
     for name, history in histories.items():
-        path = ROOT / "lbgap" / "papers" / name / "history.yaml"
-        path.write_text(text(history))
+        folder = ROOT / "lbgap" / "papers" / name
+        if folder.is_dir():
+            (folder / "history.yaml").write_text(text(history))
+        else:
+            print(f"paper is {name}, no package {folder}: it has no history", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -16,13 +16,13 @@ NOTES = {
     "H2": "a difference above zero, however small",
     "H3": "on C1, whose ghost batches have 16 images here, not 128, and whose regime has no momentum",
     "H4": "as many updates of a larger batch see 16 times as many images on F1 and 8 times on C1, where the small batch "
-    "underfits; that it sometimes beats the small batch is not tested",
+    "underfits (Q1 gives it as many); that it sometimes beats the small batch is not tested",
     "H5": "against the square root of t, from the tenth update on; which of the two laws wins depends on that first update",
     "H6": "within ten percent, from the tenth update on, for batches above the small one; from later on the curves may match",
     "H7": "on one network; that the number of updates is the cause is not tested",
     "H8": "on one network's small batch, longest against the regime's own phase, which ends before the plateau",
     "H9": "on one network, by the large batch at the small one's number of updates, and so with 16 times the images: the "
-    "two are confounded",
+    "two are confounded (Q1 gives the small batch as many)",
 }
 # networks whose published gain from ghost batch norm is below 0.2 points
 TOO_SMALL = {"F1": 0.05, "C3": 0.12}

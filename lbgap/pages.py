@@ -25,7 +25,7 @@ def prose(template: str) -> None:
         if paper not in of:
             if paper not in papers.names():
                 raise ValueError(f"prose asks for {name}; it begins with a paper: {', '.join(papers.names())}")
-            judged = [*verdicts.committed_verdicts(paper, store), *verdicts.committed_questions(paper, store)]
+            judged = verdicts.committed(paper, store)
             of[paper] = Numbers(paper, store, judged, f"{paper}.html")
         return of[paper].named(rest)
 
@@ -162,7 +162,7 @@ def export(folder: Path) -> None:
             points = report.with_tick_names(drawn, trace.summary(drawn, data))
             points.to_csv(folder / f"{name}-{figure}.csv", index=False)
             _seeds(trace.of(name, figure, store)).to_csv(folder / f"{name}-{figure}-seeds.csv", index=False)
-        judged = [*verdicts.committed_verdicts(name, store), *verdicts.committed_questions(name, store)]
+        judged = verdicts.committed(name, store)
         claims = [trace.of_claim(name, j, store) for j in judged]
         if claims:
             seeds = pd.concat([_seeds(t).assign(claim=t.name) for t in claims], ignore_index=True)

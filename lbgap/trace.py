@@ -67,7 +67,7 @@ def of(paper: str, name: str, store: Store) -> Trace:
     elif any(f.name == whole for s in studies for f in s.figures):
         trace = _of_figure(paper, whole, store)
     elif any(c.id == whole for s in studies for c in (*s.claims, *s.questions)):
-        trace = of_claim(paper, next(j for j in _judged(paper, store) if j.claim.id == whole), store)
+        trace = of_claim(paper, next(j for j in verdicts.committed(paper, store) if j.claim.id == whole), store)
     else:
         raise ValueError(f"name is '{whole}'; {paper} has {', '.join(names(paper))}")
     if not part:
@@ -94,11 +94,6 @@ def names(paper: str) -> list[str]:
         [t.name for t in s.tables] + [f.name for f in s.figures] + [c.id for c in (*s.claims, *s.questions)] for s in studies
     ]
     return list(dict.fromkeys(name for part in found for name in part))
-
-
-def _judged(paper: str, store: Store) -> list[Judged]:
-    """Its claims, and what is asked beyond it."""
-    return [*verdicts.committed_verdicts(paper, store), *verdicts.committed_questions(paper, store)]
 
 
 def _per_seed(quantity: Quantity, store: Store) -> Iterator[tuple]:

@@ -145,6 +145,11 @@ def committed_questions(paper: str, store: Store) -> list[Judged]:
     return [min(judged, key=_standing) for judged in asked.values()]
 
 
+def committed(paper: str, store: Store) -> list[Judged]:
+    """The paper's claims, then what we ask beyond it."""
+    return [*committed_verdicts(paper, store), *committed_questions(paper, store)]
+
+
 def _standing(judged: Judged) -> tuple[bool, bool, float, bool]:
     """Least for a claim that is decided, on all of its cases, with records of most of them."""
     findings = [f for _, f in judged.findings]
@@ -231,7 +236,7 @@ def verdict_rows(paper: str, store: Store) -> list[dict]:
     ``effect``, ``interval`` and ``n`` are those of the ``central`` case, ``setting`` is what was run for it. ``scope`` is
     the farthest from the paper's own among the cases that ``verdict`` is made of; ``scopes`` has each scope's verdict.
     """
-    return [_row(paper, j) for j in (*committed_verdicts(paper, store), *committed_questions(paper, store))]
+    return [_row(paper, j) for j in committed(paper, store)]
 
 
 def _row(paper: str, j: Judged) -> dict:

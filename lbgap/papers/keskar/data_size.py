@@ -15,7 +15,7 @@ from lbgap.stats import Difference, Equivalence, Ratio, Trend
 
 SIZES = (2_500, 10_000, 25_000, 50_000)
 FULL = 50_000
-C3_SIZE = 10_000  # the smallest size at which C1's gap was found
+C3_SIZE = 10_000  # where C1's gap was known when Q9 was fixed
 SAMPLE = 10_000  # training images, drawn once, on which sharpness is measured where there are more
 BF16 = {"precision": "bfloat16"}
 

@@ -285,6 +285,8 @@ def _prepared(device: str | None) -> str:
         # the order of float sums depends on the number of threads: one thread a job
         torch.set_num_threads(1)
         keep_freed_memory()
+    else:  # what the last job of this process held is for the other workers' too
+        torch.cuda.empty_cache()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     return device
 

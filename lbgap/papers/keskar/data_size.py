@@ -6,7 +6,7 @@ of the subset too. Batches grow with the data: 256 and a tenth of it at full siz
 
 from collections.abc import Iterator
 
-from lbgap.papers.keskar.recipes import ADAM, BATCHES, DATA, FACTS, Recipes
+from lbgap.papers.keskar.recipes import ADAM, BATCHES, BF16, DATA, FACTS, Recipes
 from lbgap.papers.keskar.tables import READINGS, gap
 from lbgap.papers.paper import Axis, Case, Figure, Quantity, Table, combined, difference, published
 from lbgap.papers.recipe import Recipe, point
@@ -17,14 +17,13 @@ SIZES = (2_500, 10_000, 25_000, 50_000)
 FULL = 50_000
 C3_SIZE = 10_000  # where C1's gap was known when Q9 was fixed
 SAMPLE = 10_000  # training images, drawn once, on which sharpness is measured where there are more
-BF16 = {"precision": "bfloat16"}
 
 
 def at_size(n: int, network: str = "C1") -> Recipe:
-    """A network on ``n`` images of each seed's own, the paper's 100 epochs at its ratio of data to batch."""
+    """A network on ``n`` images of each seed's own, the paper's 100 epochs and ratio of data to batch; ``FULL`` is its own."""
     small, large = round(256 * n / FULL), n // 10
     data = DataSpec(name=DATA[network], n_train=None if n == FULL else n)
-    fixed = {"own_subset": n < FULL, "fixed": BF16, "network": network}
+    fixed = {"own_subset": n < FULL, "own": n == FULL, "fixed": BF16, "network": network}
     return Recipe(f"keskar.{network}", data, small, large, 100, ADAM, evaluate_every=5, **fixed)
 
 

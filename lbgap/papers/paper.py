@@ -290,6 +290,11 @@ def claims(
     )
 
 
+def own_questions(texts: Mapping[str, str], rules: Iterable[tuple[str, Case]]) -> tuple[Claim, ...]:
+    """What is asked beyond a paper: as :func:`claims`, but also what is run as in the paper is our reading, not its claim."""
+    return claims(texts, ((asked, replace(c, scope="reading") if c.scope == "paper" else c) for asked, c in rules))
+
+
 @dataclass(frozen=True)
 class Study:
     """What one profile of a paper (or a re-runner's own settings) computes and shows.

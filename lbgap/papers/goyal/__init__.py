@@ -14,7 +14,7 @@ Readings chosen, and fixed before any record was made:
 from lbgap.papers.goyal import figures, pitfalls, tables, tuned
 from lbgap.papers.goyal.claims import claims_on
 from lbgap.papers.goyal.recipes import FACTS, PaperSettings, recipes_of
-from lbgap.papers.paper import Study, claims
+from lbgap.papers.paper import Study, own_questions
 
 PROFILES = ("quick", "cpu", "paper")
 
@@ -39,5 +39,5 @@ def study(settings: PaperSettings) -> Study:
         shown += [tuned.table(of), tuned.grid(of)]
     drawn = (figures.sweep(s), figures.warmups(s), figures.sensitivity(s), figures.matching(s))
     rules = (*tuned.rules(s), *pitfalls.rules(s)) if settings.profile == "cpu" and not settings.own else ()
-    asked = claims(FACTS["questions"], rules) if rules else ()
+    asked = own_questions(FACTS["questions"], rules) if rules else ()
     return Study("goyal", settings.profile, tuple(shown), drawn, claims_on(s), asked)

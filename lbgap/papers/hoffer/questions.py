@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from lbgap.papers.hoffer.recipes import COLUMNS, FACTS, Recipes, accuracy, column
-from lbgap.papers.paper import Case, Claim, Table, claims, difference
+from lbgap.papers.paper import Case, Claim, Table, difference, own_questions
 from lbgap.papers.recipe import Recipe
 from lbgap.stats import Difference
 
@@ -55,7 +55,7 @@ def questions_on(recipes: Recipes) -> tuple[Claim, ...]:
     confounded = {n: s for n, s in recipes.items() if n in ("F1", "C1")}
     rules = [rule for n, s in confounded.items() for rule in _on_images(n, s)]
     rules += [rule for n, s in confounded.items() if n == "C1" for rule in _on_momentum(n, with_momentum(s))]
-    return claims(FACTS["questions"], rules)
+    return own_questions(FACTS["questions"], rules)
 
 
 def _on_images(n: str, s: Recipe) -> Iterator[tuple[str, Case]]:

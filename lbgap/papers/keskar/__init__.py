@@ -26,7 +26,7 @@ from lbgap.papers.keskar import (
 )
 from lbgap.papers.keskar.claims import claims_on
 from lbgap.papers.keskar.recipes import FACTS, PaperSettings, Recipes, along_recipes, recipes_of, treated_recipes
-from lbgap.papers.paper import Claim, Figure, Study, Table, claims
+from lbgap.papers.paper import Claim, Figure, Study, Table, own_questions
 
 PROFILES = ("quick", "cpu", "paper")
 
@@ -73,4 +73,4 @@ def _beyond(recipes: Recipes, along: Recipes) -> tuple[tuple[Table, ...], tuple[
         rules += [*data_size.precision_rules(recipes), *data_size.rules(), *tuned.rules()]
     shown.append(subspace_scale.table(recipes))
     rules += subspace_scale.rules(recipes)
-    return tuple(shown), tuple(drawn), claims(FACTS["questions"], rules)
+    return tuple(shown), tuple(drawn), own_questions(FACTS["questions"], rules)

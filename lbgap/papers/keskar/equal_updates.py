@@ -3,17 +3,23 @@
 At equal epochs the large batch makes a fraction of the updates, so that its minimum may be sharp because it is not reached yet.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from lbgap.papers.keskar.recipes import BATCHES
-from lbgap.papers.paper import Case, Quantity, Table, combined, difference, dig, side_by_side
+from lbgap.papers.paper import Case, Jobs, Quantity, Table, combined, difference, dig, side_by_side
 from lbgap.papers.recipe import Recipe
+from lbgap.spec import Measure
 from lbgap.stats import Ratio
 
 # Of the large batch, beside its last one: where it is looked for SB's training loss, which it passes before its tenth.
 EPOCHS = (4, 6, 8, 10, 50, 100, 200, 400, 800)
+CURVED = (
+    4,
+    6,
+    8,
+)  # within which it passes that loss on every seed: the other measures, which are dearer, are taken there alone
 
 
 def _solutions(s: Recipe) -> dict[str, tuple[Recipe, str]]:
@@ -33,16 +39,39 @@ def at_the_loss_of_sb(s: Recipe) -> Quantity:
     Not a number where LB's losses do not reach so far.
     """
     longer = s.changed(adapted=True)
-    small = s.sharp("SB").jobs
-    along = [longer.each(lambda seed, e=e: longer.sharpness(longer.train("LB", seed), epoch=e)) for e in EPOCHS]
+    return _where_losses_meet(s, (*along(longer, "sharpness", EPOCHS), longer.sharp("LB").jobs), "value")
+
+
+def along(longer: Recipe, kind: str, epochs: tuple[int, ...]) -> list[Jobs]:
+    """A measure of the large batch's weights at epochs on its way."""
+    if kind == "sharpness":
+        return [longer.each(lambda seed, e=e: longer.sharpness(longer.train("LB", seed), epoch=e)) for e in epochs]
+    return [longer.each(lambda seed, e=e: Measure(kind=kind, of=(longer.train("LB", seed).at(e),))) for e in epochs]
+
+
+def _where_losses_meet(s: Recipe, measured: Sequence[Jobs], field: str, losses: Sequence[Jobs] | None = None) -> Quantity:
+    """A ``field`` of what was measured on the way, between the two points whose losses hold the loss that SB ends with.
+
+    The losses are those of the measurements themselves, or of others at the same epochs.
+    """
+    losses, n = losses or measured, len(measured)
 
     def read(of_small: dict, *of_large: dict) -> float:
-        losses, values = (np.log([r[k] for r in of_large]) for k in ("loss", "value"))
-        order, wanted = losses.argsort(), np.log(of_small["loss"])
-        inside = losses.min() <= wanted <= losses.max()
-        return float(np.exp(np.interp(wanted, losses[order], values[order]))) if inside else float("nan")
+        loss, value = np.log([r["loss"] for r in of_large[-n:]]), np.log([dig(field)(r) for r in of_large[:n]])
+        order, wanted = loss.argsort(), np.log(of_small["loss"])
+        inside = loss.min() <= wanted <= loss.max()
+        return float(np.exp(np.interp(wanted, loss[order], value[order]))) if inside else float("nan")
 
-    return Quantity(side_by_side(small, *along, longer.sharp("LB").jobs), read)
+    more = () if losses is measured else losses
+    return Quantity(side_by_side(s.sharp("SB").jobs, *measured, *more), read)
+
+
+def curvature_at_the_loss_of_sb(s: Recipe) -> dict[str, Quantity]:
+    """The other two measures there, by name, between the epochs of ``CURVED``."""
+    longer = s.changed(adapted=True)
+    losses = along(longer, "sharpness", CURVED)
+    of = {"largest eigenvalue": ("eigenvalues", "eigenvalue_1"), "adaptive sharpness": ("adaptive_sharpness", "value")}
+    return {name: _where_losses_meet(s, along(longer, kind, CURVED), field, losses) for name, (kind, field) in of.items()}
 
 
 def table(s: Recipe) -> Table:
@@ -55,7 +84,8 @@ def table(s: Recipe) -> Table:
             columns["test, - SB"] = difference(of.accuracy(b), s.accuracy("SB"))
             columns["eps1e-3, / SB"] = combined(lambda large, small: large / small, of.sharp(b), s.sharp("SB"))
         cells += of.cells(f"F1, {row}", columns)
-    cells.append(s.changed(adapted=True).cell("F1, LB at SB's training loss", "eps1e-3", at_the_loss_of_sb(s)))
+    columns = {"eps1e-3": at_the_loss_of_sb(s)} | curvature_at_the_loss_of_sb(s)
+    cells += s.changed(adapted=True).cells("F1, LB at SB's training loss", columns)
     return Table("equal_updates", "F1 at equal epochs, updates and training loss", "percent; nats; measures", tuple(cells))
 
 

@@ -12,7 +12,7 @@ Readings chosen, and fixed before any record of the seeds that are judged:
   float32.
 """
 
-from lbgap.papers.paper import Study, claims
+from lbgap.papers.paper import Study, claims, own_questions
 from lbgap.papers.sam import cause, compute, foret, grid, search
 from lbgap.papers.sam.notes import NOTES, REASONS
 from lbgap.papers.sam.recipes import FACTS, RHO, PaperSettings, recipes_of
@@ -59,5 +59,5 @@ def study(settings: PaperSettings) -> Study:
         tuple(shown),
         tuple(drawn),
         claims(FACTS["claims"], rules, reasons=REASONS, notes=NOTES),
-        claims(FACTS["questions"], rules),
+        own_questions(FACTS["questions"], rules),
     )

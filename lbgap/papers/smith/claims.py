@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lbgap.papers.paper import Case, Claim, Quantity, claims, combined, constant, difference
+from lbgap.papers.paper import Case, Claim, Quantity, claims, combined, constant, difference, own_questions
 from lbgap.papers.smith import curves, noise, peaks
 from lbgap.papers.smith.curves import Networks, Sweep, Sweeps
 from lbgap.papers.smith.setups import FACTS, Setup
@@ -46,7 +46,7 @@ def claims_on(networks: Networks, only: tuple[str, ...] = ()) -> tuple[Claim, ..
 def questions_on(networks: Networks) -> tuple[Claim, ...]:
     """What we ask beyond the paper."""
     rules = itertools.chain(*(_asked(n, sweeps) for n, sweeps in networks.items()))
-    return claims(FACTS["questions"], rules)
+    return own_questions(FACTS["questions"], rules)
 
 
 def _of(n: str, sweeps: Sweeps) -> Iterator[tuple[str, Case]]:

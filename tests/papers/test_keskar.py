@@ -7,8 +7,8 @@ import pytest
 
 from lbgap import papers, verdicts
 from lbgap.data import SOURCES
-from lbgap.papers.keskar import data_size
-from lbgap.papers.keskar.recipes import FACTS, ROBUST, VARIANTS
+from lbgap.papers.keskar import data_size, equal_updates
+from lbgap.papers.keskar.recipes import FACTS, ROBUST, VARIANTS, along_recipes, recipes_of
 from lbgap.papers.paper import Study
 from lbgap.records import Store
 from lbgap.spec import Measure, Train
@@ -133,7 +133,7 @@ def test_the_papers_own_settings():
             assert run.model == f"keskar.{network}"
             assert run.data.size == SOURCES[sets[network]].n_train
             assert (run.optimizer.name, run.optimizer.learning_rate) == ("adam", 1e-3)
-            assert run.precision == "float32"
+            assert run.precision == ("bfloat16" if network.startswith("C") else "float32")
         assert {run.batch_size for run in pair["SB"]} == {256}
         assert len(pair["SB"]) == len(pair["LB"]) == 5
     # 6000 and 5000 are given by the paper; a tenth of TIMIT's 721,329
@@ -423,6 +423,38 @@ def test_every_seed_of_the_data_size_draws_images_and_batches_in_proportion():
         (sharp,) = data_size.sharp(data_size.at_size(n), "LB").jobs[0]
         assert sharp.arguments.get("examples", n) == min(n, data_size.SAMPLE)
         assert {run.epochs for b in runs for run in runs[b]} == {100}
+    own = batches(study("paper"))["C1"]
+    assert runs == own, "the largest size is the paper's own"
+
+
+@pytest.mark.parametrize("power, loss", [(1.5, 3e-3), (-0.5, 5e-3), (0.0, 2e-3)])
+def test_a_measure_at_the_small_batchs_loss_lies_on_the_power_law_of_the_large_ones(power, loss):
+    """Q4: between two epochs on logarithms, so that what is a power of the loss comes out exactly; outside, nothing does."""
+    recipe = along_recipes(papers.settings("keskar", profile="cpu"), recipes_of(papers.settings("keskar", profile="cpu")))["F1"]
+    losses = dict(zip(equal_updates.CURVED, (6e-3, 2e-3, 1e-3), strict=True))
+    for name, quantity in equal_updates.curvature_at_the_loss_of_sb(recipe).items():
+        for small, wanted in ((loss, 7 * loss**power), (7e-3, math.nan), (5e-4, math.nan)):
+            for jobs in quantity.jobs:
+                assert len({job.run.seed for job in jobs}) == 1
+                results = []
+                for job in jobs:
+                    (at,) = job.of
+                    of_large = losses.get(at.epoch)
+                    results.append({"loss": of_large or small, "value": None, "eigenvalue_1": None})
+                    if job.kind != "sharpness":
+                        field = {"eigenvalues": "eigenvalue_1", "adaptive_sharpness": "value"}[job.kind]
+                        results[-1] = {field: 7 * of_large**power}
+                assert quantity.value(*results) == pytest.approx(wanted, nan_ok=True), name
+
+
+def test_no_question_of_ours_is_called_a_replication():
+    """Also where it is asked in the paper's own setting, as of F1 with orders of its own and of C1 on all images."""
+    for name in papers.papers():
+        for profile in PROFILES:
+            of = papers.get(name).study(papers.settings(name, profile=profile))
+            assert "paper" not in {case.scope for asked in of.questions for case in asked.cases}
+    full = [c for q in study("cpu").questions for c in q.cases if c.where.startswith(("MNIST", "CIFAR-10,"))]
+    assert full and {c.scope for c in full} == {"reading"}
 
 
 def test_c3_at_a_size_differs_from_c1_in_network_and_data_alone():

@@ -36,10 +36,13 @@ def badge(verdict: Verdict, scope: Scope) -> str:
 
 
 def in_words(judged: Judged) -> str:
-    """The verdicts of a claim for a sentence: of each scope with its networks, of one scope alone without."""
-    if len(judged.scopes) < 2:
-        return "".join(word(v, s) for s, v in judged.scopes.items()) or judged.verdict
-    return ", ".join(f"{word(v, s)} ({', '.join(networks(judged, s))})" for s, v in judged.scopes.items())
+    """The verdicts of a claim for a sentence: each with its networks, one that all scopes share without."""
+    of: dict[str, dict[str, None]] = {}
+    for scope, verdict in judged.scopes.items():
+        of.setdefault(word(verdict, scope), {}).update(dict.fromkeys(networks(judged, scope)))
+    if len(of) < 2:
+        return "".join(of) or judged.verdict
+    return ", ".join(f"{said} ({', '.join(on)})" for said, on in of.items())
 
 
 def networks(judged: Judged, scope: Scope) -> dict[str, Verdict]:
@@ -149,7 +152,7 @@ def verdict_table(
         case, finding = j.central or (None, None)
         n = finding.estimate.n if finding else 0
         shown = central(j)
-        if folds != "none" and case in j.claim.cases:
+        if folds != "none" and case:
             shown = to_records(shown, anchor(paper, j.claim.id, case.label), f"{paper}.html" if elsewhere else "")
         lines.append(
             ({"paper": html.escape(paper)} if elsewhere else {})
@@ -159,7 +162,7 @@ def verdict_table(
                 "verdict": badges(j),
                 "effect [95%]": _beneath(shown, case.label if case else ""),
                 "published: inside it?": published(case, finding) if case else "",
-                "n": _beneath(str(n), j.profile if n else ""),
+                "n": _beneath(str(n), next(p for s, _, p in j.shown if s is case) if n else ""),
             }
         )
     return _table(lines, ["paper", "id"] if elsewhere else ["id"], label)
@@ -175,7 +178,7 @@ def settings_table(judged: list[Judged], paper: str = "", verdicts: bool = True,
 
     def line(j: Judged, s: Case, f: Finding) -> dict[str, str]:
         shown = effect(s.rule, f.estimate)
-        if paper and f.estimate and s in j.claim.cases:
+        if paper and f.estimate:
             shown = to_records(shown, anchor(paper, j.claim.id, s.label))
         judgement = {"verdict": _beneath(badge(f.verdict, s.scope), SCOPE_WORDS[s.scope])}
         return (
@@ -186,7 +189,7 @@ def settings_table(judged: list[Judged], paper: str = "", verdicts: bool = True,
             | {"n": str(f.estimate.n if f.estimate else 0)}
         )
 
-    return _table([line(j, s, f) for j in judged for s, f in j.findings + j.elsewhere], ["id", "setting"], label)
+    return _table([line(j, s, f) for j in judged for s, f, _ in j.shown], ["id", "setting"], label)
 
 
 def _unpaired(rule: Rule, f: Finding, verdicts: bool) -> str:

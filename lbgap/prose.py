@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from lbgap import badges, render, report, trace
+from lbgap.papers.paper import Case
 from lbgap.records import Store
-from lbgap.stats import Estimate
+from lbgap.stats import Estimate, Finding
 from lbgap.verdicts import Judged, judge_claim
 
 NAME = re.compile(r"(?<!:::)\{([^{}`]+)\}(?!`)")  # {cite:p} before a backtick is a role, :::{dropdown} a directive
@@ -53,18 +54,21 @@ class Numbers:
         place = [judged.claim.id]
         if rest.startswith("effect:"):
             words = rest.removeprefix("effect:")
-            of = self._with(judged, lambda j: sum(words in case.label for case, _ in j.findings) == 1)
+
+            def held(j: Judged) -> list[tuple[Case, Finding]]:
+                return [(case, finding) for case, finding, _ in j.shown if words in case.label]
+
+            of = self._with(judged, lambda j: len(held(j)) == 1)
             if of is None:
                 raise ValueError(
-                    f"prose asks for {name}; {sum(words in case.label for case, _ in judged.findings)} settings of {place[0]} "
-                    "hold these words, accepted is one"
+                    f"prose asks for {name}; {len(held(judged))} settings of {place[0]} hold these words, accepted is one"
                 )
-            ((case, finding),) = ((case, finding) for case, finding in of.findings if words in case.label)
+            ((case, finding),) = held(of)
             if of is judged:  # the fold has the cases of the profile that speaks, and of another the claim alone
                 place.append(case.label)
             text, known = badges.effect(case.rule, finding.estimate), finding.estimate
         else:
-            text, known = self._verdict(name, judged, rest), any(f.estimate for _, f in judged.findings)
+            text, known = self._verdict(name, judged, rest), any(f.estimate for _, f, _ in judged.shown)
         return self._linked(text, *place) if known else text
 
     def _verdict(self, name: str, judged: Judged, rest: str) -> str:

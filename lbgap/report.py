@@ -102,7 +102,11 @@ def committed_table(paper: str, name: str, store: Store) -> tuple[Table, pd.Data
 
 
 def _emptiness(frame: pd.DataFrame) -> int:
-    """How many cells have no number; below that, -1, where every cell has been run with enough seeds."""
+    """How many cells have no number; below that, -1, where every cell has been run with enough seeds.
+
+    Second readings do not count where there are first ones.
+    """
+    frame = frame[frame["reading"] == ""] if (frame["reading"] == "").any() else frame
     full = (frame["n"] + frame["diverged"]).min() >= MIN_SEEDS
     return -1 if full else int((frame["n"] == 0).sum())
 
@@ -138,25 +142,35 @@ def figure_frame(figure: Figure, store: Store) -> pd.DataFrame:
     return pd.DataFrame([line for line in lines if line[0] in ours], columns=["panel", "line", "seed", "x", "y"])
 
 
-def committed_figure(paper: str, name: str, store: Store) -> tuple[Figure, pd.DataFrame, str]:
-    """A figure from committed records, each panel from the first profile that has any; and the profiles used."""
-    panels, frames, used, title, mark, known = {}, [], [], name, "line", False
-    for study in committed_studies(paper):
-        for figure in study.figures:
-            if figure.name != name:
-                continue
-            known = True
-            title, mark = figure.title, figure.mark
-            frame = figure_frame(figure, store)
-            fresh = [a for a in figure.panels if a.name not in panels and (frame["panel"] == a.name).any()]
-            if fresh:
-                panels |= {a.name: a for a in fresh}
-                frames.append(frame[frame["panel"].isin([a.name for a in fresh])])
-                used.append(study.profile)
-    if not known:
+def committed_panels(paper: str, name: str, store: Store) -> dict[str, tuple[Profile, Figure]]:
+    """The panels of a figure that have a record, each with the profile that lacks the smallest share of it, and its figure.
+
+    Among equals that is the first of :data:`COMMITTED`, whose panels come first too.
+    """
+    found = [(study.profile, f) for study in committed_studies(paper) for f in study.figures if f.name == name]
+    if not found:
         raise ValueError(f"figure is '{name}'; {paper} has {', '.join(f.name for f in committed_studies(paper)[0].figures)}")
-    data = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["panel", "line", "seed", "x", "y"])
-    return Figure(name, title, tuple(panels.values()), (), mark), data, ", ".join(used)
+    best: dict[str, tuple[float, int]] = {}
+    for i, (_, figure) in enumerate(found):
+        for panel in set(figure_frame(figure, store)["panel"]):
+            jobs = {job for series in figure.series if series.panel == panel for seed in series.jobs for job in seed}
+            lacking = sum(store.get(job) is None for job in jobs) / len(jobs)
+            best[panel] = min(best.get(panel, (1.0, len(found))), (lacking, i))
+    chosen = [(a.name, i) for i, (_, figure) in enumerate(found) for a in figure.panels if best.get(a.name, (1, -1))[1] == i]
+    return {panel: found[i] for panel, i in chosen}
+
+
+def committed_figure(paper: str, name: str, store: Store) -> tuple[Figure, pd.DataFrame, str]:
+    """A figure from committed records, each panel from one profile (:func:`committed_panels`); and the profiles used."""
+    of = committed_panels(paper, name, store)
+    known = next(f for study in committed_studies(paper) for f in study.figures if f.name == name)
+    frames = {profile: figure_frame(figure, store) for profile, figure in dict(of.values()).items()}
+    parts = [frames[profile][frames[profile]["panel"] == panel] for panel, (profile, _) in of.items()]
+    empty = pd.DataFrame(columns=["panel", "line", "seed", "x", "y"])
+    data = pd.concat(parts, ignore_index=True) if parts else empty
+    axes = [next(a for a in figure.panels if a.name == panel) for panel, (_, figure) in of.items()]
+    profiles = ", ".join(dict.fromkeys(profile for profile, _ in of.values()))
+    return Figure(name, known.title, tuple(axes), (), known.mark), data, profiles
 
 
 def with_tick_names(figure: Figure, data: pd.DataFrame) -> pd.DataFrame:

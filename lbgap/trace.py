@@ -131,28 +131,27 @@ def _of_table(paper: str, name: str, store: Store) -> Trace:
 
 
 def _of_figure(paper: str, name: str, store: Store) -> Trace:
-    """Like :func:`report.committed_figure`, each panel from the first profile that has any of it."""
-    figure, _, _ = report.committed_figure(paper, name, store)
-    ticks = {axis.name: axis.ticks for axis in figure.panels}
-    lines, filled = [], {}
-    for study in report.committed_studies(paper):
-        for series in (s for f in study.figures if f.name == name for s in f.series):
+    """As :func:`report.committed_figure`, each panel from one profile."""
+    lines, title = [], name
+    for panel, (profile, figure) in report.committed_panels(paper, name, store).items():
+        title, ticks = figure.title, next(axis.ticks for axis in figure.panels if axis.name == panel)
+        for series in (s for s in figure.series if s.panel == panel):
             for seed, jobs in enumerate(series.jobs):
                 records = [store.get(job) for job in jobs]
-                if records and all(records) and filled.setdefault(series.panel, study.profile) == study.profile:
+                if records and all(records):
                     keys = tuple(dict.fromkeys(r.key for r in records))
                     for line, x, y in series.points(*(r.readable for r in records)):
-                        at = ticks[series.panel][int(x)] if ticks.get(series.panel) else x
-                        lines.append((series.panel, line, at, study.profile, seed, y, _state(y, jobs, store), keys))
+                        at = ticks[int(x)] if ticks else x
+                        lines.append((panel, line, at, profile, seed, y, _state(y, jobs, store), keys))
     places = ("panel", "line", "x")
-    return Trace(paper, name, figure.title, places, pd.DataFrame(lines, columns=[*places, *SEED_COLUMNS]))
+    return Trace(paper, name, title, places, pd.DataFrame(lines, columns=[*places, *SEED_COLUMNS]))
 
 
 def of_claim(paper: str, judged: Judged, store: Store) -> Trace:
-    """The values behind a claim that has been judged: both sides of each of its cases."""
+    """The values behind a claim that has been judged: both sides of each of its cases, those of profile ``paper`` too."""
     lines = [
-        (case.label, side, judged.profile, *line)
-        for case in judged.claim.cases
+        (case.label, side, profile, *line)
+        for case, _, profile in judged.shown
         for side, quantity in (("A", case.a), ("B", case.b))
         if quantity
         for line in _per_seed(quantity, store)

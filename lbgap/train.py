@@ -399,6 +399,8 @@ class Training:
         finite = all(bool(p.isfinite().all()) for p in self.parameters)
         read = self._read if not self.losses_only and self.recorder.evaluated(self.epoch) else None
         self.recorder.end_epoch(self.epoch, self.update, loss, score, finite, read)
+        if read and self.noise.device.type == "cuda":  # it took many times what an update does, which is for other workers too
+            torch.cuda.empty_cache()
         if self.workers:
             self.recorder.diverged = self.workers.agreed(self.recorder.diverged)
         self._begin_epoch()

@@ -15,14 +15,16 @@ from lbgap.spec import Job
 from lbgap.stats import MIN_SEEDS, Finding, Ratio, Trend, Verdict, combine, judge
 
 Findings = tuple[tuple[Case, Finding], ...]
+AT_FULL_SIZE = "at full size"  # of the paper's own profile, beside a case that another profile has under the same label
 
 
 @dataclass(frozen=True)
 class Judged:
     """A claim with what each of its cases says; ``reason`` is why it is not run, or a case gives no number.
 
-    ``verdict`` is that of all cases of the profile, but second readings. ``elsewhere`` are cases of the paper's own
-    profile that have a verdict while another profile, which judged more of them, speaks for the claim.
+    ``verdict`` is that of all cases of the profile, but second readings. ``elsewhere`` are cases of profile ``paper`` that
+    have a verdict while another profile, which judged more of them, speaks for the claim; a label that this one has too is
+    told from its own.
     """
 
     claim: Claim
@@ -31,6 +33,12 @@ class Judged:
     findings: Findings
     reason: str
     elsewhere: Findings = ()
+
+    @property
+    def shown(self) -> tuple[tuple[Case, Finding, str], ...]:
+        """Every case with its finding and its profile."""
+        of = ((self.findings, self.profile), (self.elsewhere, "paper"))
+        return tuple((s, f, profile) for findings, profile in of for s, f in findings)
 
     @property
     def counted(self) -> Findings:
@@ -53,8 +61,12 @@ class Judged:
         )
 
     def on(self, network: str) -> tuple[Verdict, Scope] | None:
-        """The verdict of one network's cases alone, and their scope; None where the claim has none."""
-        own = [(s, f) for s, f in self.findings if s.network == network and not s.reading]
+        """The verdict of one network's cases alone, and their scope; None where the claim has none.
+
+        Where there are some of the paper's own profile they speak, and no others.
+        """
+        own = [(s, f) for s, f in self.elsewhere if s.network == network and not s.reading]
+        own = own or [(s, f) for s, f in self.findings if s.network == network and not s.reading]
         if not own:
             return None
         asked = [f for _, f in own if f.verdict != "not asked"]
@@ -126,11 +138,11 @@ def committed_verdicts(paper: str, store: Store) -> list[Judged]:
         if claim.id != judged[-1].claim.id:
             raise ValueError(f"claims of {paper} differ between profiles: {claim.id} and {judged[-1].claim.id}")
         speaks = min(judged, key=_standing)
-        read = {(s.label, s.a.jobs) for s, _ in speaks.findings}
+        read = {s.label: s.a.jobs for s, _ in speaks.findings}
         elsewhere = tuple(
-            (s, f)
+            (replace(s, label=s.label.replace(s.network, f"{s.network}, {AT_FULL_SIZE}", 1)) if s.label in read else s, f)
             for s, f in judged[0].findings
-            if f.verdict not in ("not run", "not asked") and (s.label, s.a.jobs) not in read
+            if f.verdict not in ("not run", "not asked") and read.get(s.label) != s.a.jobs
         )
         out.append(replace(speaks, elsewhere=elsewhere))
     return out
@@ -259,6 +271,7 @@ def _row(paper: str, j: Judged) -> dict:
             {
                 "setting": s.label,
                 "scope": s.scope,
+                "profile": profile,
                 "central": s.central,
                 "reading": s.reading or None,
                 "rule": str(s.rule),
@@ -269,7 +282,7 @@ def _row(paper: str, j: Judged) -> dict:
                 "against_published": against_published(s, f) or None,
                 "reason": f.reason,
             }
-            for s, f in j.findings + j.elsewhere
+            for s, f, profile in j.shown
         ],
     }
 
@@ -306,12 +319,14 @@ def effects(names: Iterable[str], store: Store) -> pd.DataFrame:
         for j in committed_verdicts(name, store):
             found = [(s, f) for s, f in j.counted if s.central and f.estimate and np.isfinite(f.estimate.effect)]
             claim = {"paper": name, "id": j.claim.id, "claim": j.claim.text, "profile": j.profile}
+            profiles = {s.label: profile for s, _, profile in j.shown}
             for s, f in found:
                 holds = dict(zip(("holds_from", "holds_to"), s.rule.region, strict=True))
                 low, high = bounds(s.published) if s.published is not None else (np.nan, np.nan)
                 numbers = {"effect": f.estimate.effect, "low": f.estimate.low, "high": f.estimate.high}
                 numbers |= {"published_low": low, "published_high": high, "n": f.estimate.n}
                 where = {"setting": s.label, "network": s.network, "scope": s.scope, "scale": scale_of(s)}
+                where["profile"] = profiles[s.label]
                 lines.append(claim | where | numbers | holds | {"verdict": f.verdict, "main": j.central[0] is s})
             if not found:
                 lines.append(claim | {"n": 0, "verdict": j.verdict, "main": True})

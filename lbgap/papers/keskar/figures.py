@@ -3,30 +3,30 @@ along training)."""
 
 import numpy as np
 
-from lbgap.papers.keskar.data_size import at_size
+from lbgap.papers.keskar.data_size import FULL, SIZES, at_size
 from lbgap.papers.keskar.recipes import BATCHES, EPSILONS, FACTS, ROBUST, VARIANTS, Recipes, augment, conserve, robustly, vary
 from lbgap.papers.paper import Axis, Figure, Jobs, Quantity, Series, combined, difference, dig, published
 from lbgap.papers.recipe import Recipe, point
 from lbgap.spec import Measure, Train
 
-MORE = 10_000  # images on which C1 is shown beside the 2,500 of the tables
 EPOCHS = (1, 2, 5, 10, 20, 50, 100)  # Figs 5 and 6
 
 
 def gap_and_sharpness(recipes: Recipes, along: Recipes, treated: Recipes) -> Figure:
     """The argument of the paper: the large batch's sharpness against what it lacks of the small batch's test accuracy.
 
-    The networks as they are (Tables 2 and 3), C1 on more images too, with a remedy (Tables 6 and 7; E.3), and F1 of ``along``
-    with one thing changed.
+    The networks as they are (Tables 2 and 3), C1 by the number of images, with a remedy (Tables 6 and 7; E.3), and F1 of
+    ``along`` with one thing changed.
     A large batch with a remedy is compared with the small one that its table has beside it.
     """
     plain, remedied, varied = (
         Axis(name, "LB - SB in test accuracy, points", "LB's sharpness, epsilon 1e-3", log_y=True)
         for name in ("the networks as they are", "with a remedy", "F1 with one thing changed")
     )
-    pairs = {(plain, n): (s, s) for n, s in recipes.items()}
-    if "C1" in recipes:
-        pairs[plain, f"C1, {MORE:,} images"] = (at_size(MORE),) * 2
+    # C1 where all of its training images are measured, at the paper's size too
+    sizes = [at_size(n) for n in (*SIZES[:2], FULL)] if "C1" in recipes else []
+    shown = [s for n, s in recipes.items() if n != "C1"] + sizes
+    pairs = {(plain, s.network + (f", {s.data.n_train:,} images" if s.data.n_train else "")): (s, s) for s in shown}
     for n, s in treated.items():
         if n.startswith("C"):  # the others are not augmented
             pairs[remedied, f"{n}, augmented"] = augment(s), augment(s)

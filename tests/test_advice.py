@@ -47,7 +47,7 @@ def test_what_sees_the_same_images_at_the_same_passes_costs_the_same(found):
 
 def test_only_the_papers_own_setting_is_called_so(found):
     own = {(gain.paper, *gain.place) for gain in found if gain.scope == "paper"}
-    assert own == {("keskar", "F1", "test_SB")}
+    assert own == {("keskar", network, "test_SB") for network in ("F1", "C1")}
 
 
 def test_advice_on_a_cell_that_is_not_there_is_refused(monkeypatch):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from conftest import digits_run
 
-from lbgap import cost, papers, report, verdicts
+from lbgap import cost, papers, report, trace, verdicts
 from lbgap.papers.paper import (
     Axis,
     Case,
@@ -245,6 +245,27 @@ def test_a_profile_whose_runs_diverge_is_complete(store):
     assert (cell(frame, "a", "LB")["n"], cell(frame, "a", "LB")["diverged"]) == (0, 5)
 
 
+def test_a_second_reading_does_not_decide_which_profile_speaks(store, monkeypatch):
+    """It may take as long as the first; the paper's own setting does not wait for it."""
+
+    def with_a_reading(profile: str) -> Study:
+        of = toy(profile)
+        more = replace(of.tables[0].cells[1], reading="running", published=None, quantity=accuracy(HUGE, profile))
+        return replace(of, tables=(replace(of.tables[0], cells=(*of.tables[0].cells, more)), *of.tables[1:]))
+
+    of = Paper("toy", {}, Settings, lambda s: with_a_reading(s.profile), ("quick", "cpu", "paper"))
+    monkeypatch.setattr(papers, "papers", lambda: {"toy": of})
+    report._committed_studies.cache_clear()
+    for batch in (SMALL, LARGE, HUGE):
+        put(store, batch, [80.0] * 5, "cpu")
+    for batch in (SMALL, LARGE):
+        put(store, batch, [70.0] * 5, "paper")
+    row = report.committed_table("toy", "tab", store)[1].query("row == 'a'")
+    assert set(row["profile"]) == {"paper"}
+    assert list(row[row["reading"] == "running"]["n"]) == [0]
+    report._committed_studies.cache_clear()
+
+
 def test_quick_records_never_speak(store):
     put(store, SMALL, range(90, 95), "quick")
     put(store, LARGE, range(80, 85), "quick")
@@ -336,6 +357,18 @@ def test_each_panel_speaks_through_one_profile(store):
     assert {axis.name: axis.log_y for axis in figure.panels} == {"left": False, "right": True}
     assert figure.title == "A figure"
     assert set(used.split(", ")) == {"cpu", "paper"}
+
+
+def test_a_panel_that_is_only_begun_gives_way_to_one_that_is_full(store):
+    put(store, LARGE, [90.0] * 5, "cpu")
+    put(store, LARGE, [70.0] * 2, "paper")
+    panels = report.committed_panels("toy", "fig", store)
+    assert {panel: profile for panel, (profile, _) in panels.items()} == {"right": "cpu"}
+    put(store, LARGE, [70.0] * 5, "paper")
+    assert {panel: profile for panel, (profile, _) in report.committed_panels("toy", "fig", store).items()} == {
+        "right": "paper"
+    }
+    assert set(trace.of("toy", "fig", store).lines["profile"]) == {"paper"}
 
 
 # ---------------------------------------------------------------- state

@@ -202,7 +202,9 @@ def test_of_every_table_figure_and_claim_each_value_is_that_of_its_records_and_e
             readers |= {(study.profile, table.name, *c.place): c.quantity for c in table.cells if c.quantity}
         for claim in (*study.claims, *study.questions):
             for s in claim.cases:
-                readers |= {(study.profile, claim.id, s.label, side): q for side, q in (("A", s.a), ("B", s.b)) if q}
+                beside = s.label.replace(s.network, f"{s.network}, {verdicts.AT_FULL_SIZE}", 1)
+                for label in (s.label, beside) if study.profile == "paper" else (s.label,):
+                    readers |= {(study.profile, claim.id, label, side): q for side, q in (("A", s.a), ("B", s.b)) if q}
     judged = [*verdicts.committed_verdicts(name, committed), *verdicts.committed_questions(name, committed)]
     read = {place: report.values(quantity, committed) for place, quantity in readers.items()}
     traces = [trace.of_claim(name, j, committed) for j in judged]

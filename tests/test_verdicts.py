@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from test_report import HUGE, LARGE, NAN, SMALL, T_4, accuracy, paper, put, run, toy  # noqa: F401 (paper: a fixture)
 
-from lbgap import badges, papers, verdicts
+from lbgap import badges, papers, trace, verdicts
 from lbgap.papers.paper import Case, Claim, Paper, Settings, Study
 from lbgap.records import Record, Store
 from lbgap.stats import Difference, Estimate, Finding, Ratio, Trend
@@ -298,6 +298,23 @@ def test_what_was_run_as_in_the_paper_shows_beside_a_profile_that_judges_more(st
     assert [(s["scope"], s["verdict"]) for s in row["settings"]] == [
         ("reduced", "replicated"), ("reduced", "replicated"), ("paper", "contradicted"),
     ]  # fmt: skip
+    assert [s["profile"] for s in row["settings"]] == ["cpu", "cpu", "paper"]
+    reduced, _, own = (s["setting"] for s in row["settings"])
+    assert (reduced, own) == ("a, plain: LB near SB", "a, at full size, plain: LB near SB"), "two cases, two names"
+    assert (found.on("a"), found.on("b")) == (("contradicted", "paper"), ("replicated", "reduced"))
+    traced = trace.of_claim("toy", found, store).lines
+    assert dict(traced.groupby("setting")["profile"].unique().map(list)) == {
+        s["setting"]: [s["profile"]] for s in row["settings"]
+    }
+    values = traced[traced["setting"] == own].groupby("side")["value"].mean()
+    assert (values["A"], values["B"]) == pytest.approx((60.02, 40.0))
+
+
+def test_one_word_for_all_scopes_stands_alone(recorded):
+    alike = of_toy(recorded, gap("a", LARGE, scope="reduced"), gap("a", LARGE, scope="reading"))
+    assert badges.in_words(alike) == "holds here"
+    two = of_toy(recorded, gap("a", LARGE, scope="paper"), gap("b", LARGE, scope="reduced"), gap("c", LARGE, scope="reading"))
+    assert badges.in_words(two) == "replicated (a), holds here (b, c)"
 
 
 # ---------------------------------------------------------------- against the published effect

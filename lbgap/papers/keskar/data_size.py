@@ -56,10 +56,11 @@ def distance_ratio(s: Recipe) -> Quantity:
 
 
 def figure() -> Figure:
-    """The gap, and the ratio of sharpness, against the number of images; the published values at the end."""
+    """The gap, the ratio of sharpness, and the sharpness of each, against the number of images; the published at the end."""
     panels = (
         Axis("C1, test accuracy", "training images", "LB - SB, points", log_x=True),
         Axis("C1, sharpness", "training images", "LB / SB, epsilon 1e-3", log_x=True, log_y=True),
+        Axis("C1, sharpness of each", "training images", "sharpness, epsilon 1e-3", log_x=True, log_y=True),
     )
     accuracy, sharpness = (
         dict(zip(FACTS["tables"][name]["columns"], FACTS["tables"][name]["rows"]["C1"], strict=True))
@@ -67,9 +68,12 @@ def figure() -> Figure:
     )
     reported = (accuracy["test_LB"][0] - accuracy["test_SB"][0], sharpness["eps1e-3_LB"][0] / sharpness["eps1e-3_SB"][0])
     series = []
-    for axis, of, at_the_end in zip(panels, (gap, sharpness_ratio), reported, strict=True):
+    for axis, of, at_the_end in zip(panels[:2], (gap, sharpness_ratio), reported, strict=True):
         series += [point(axis.name, "ours", n, of(at_size(n))) for n in SIZES]
         series.append(published(axis.name, (FULL, at_the_end)))
+    for b in BATCHES:
+        series += [point(panels[2].name, b, n, sharp(at_size(n), b)) for n in SIZES]
+    series.append(published(panels[2].name, *((FULL, sharpness[f"eps1e-3_{b}"][0]) for b in BATCHES)))
     return Figure("growth", "The gap against the number of training images", panels, tuple(series), mark="interval")
 
 

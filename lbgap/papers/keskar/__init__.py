@@ -45,12 +45,13 @@ def study(settings: PaperSettings) -> Study:
             claims_on(recipes, only=("K1", "K4", "K5", "K9")),
             reference=(run, of.sharpness(run)),
         )
-    shown += [*tables.sharpnesses(recipes, ("running",)), tables.peaks(recipes), tables.directions(recipes)]
+    sized = data_size.by_size(recipes) if settings.profile == "cpu" and not settings.own else recipes
+    shown += [*tables.sharpnesses(recipes, ("running",)), tables.peaks(sized), tables.directions(recipes)]
     drawn.append(figures.paths(recipes))
     if settings.own:  # another batch, rate or budget: what the paper varies further does not apply
         return Study("keskar", settings.profile, tuple(shown), tuple(drawn), claims_on(recipes))
     along, treated = along_recipes(settings, recipes), treated_recipes(settings, recipes)
-    shown += [tables.gaps(recipes, treated), tables.augmented(treated), tables.conservative(treated), tables.treated(treated)]
+    shown += [tables.gaps(sized, treated), tables.augmented(treated), tables.conservative(treated), tables.treated(treated)]
     if "F1" in recipes:
         shown += [tables.ruler(recipes["F1"]), tables.robust(recipes["F1"]), tables.variants((recipes | along)["F1"])]
     drawn += [figures.batch_sweep(along), figures.along(along), figures.warm_start(along)]

@@ -27,6 +27,16 @@ def at_size(n: int, network: str = "C1") -> Recipe:
     return Recipe(f"keskar.{network}", data, small, large, 100, ADAM, evaluate_every=5, **fixed)
 
 
+def by_size(recipes: Recipes) -> Recipes:
+    """Networks by the names of rows: on a part of the images their number is in it, and C1 at the paper's size comes before."""
+    out = {}
+    for n, s in recipes.items():
+        if n == "C1" and s.data.n_train:
+            out[n] = at_size(FULL)
+        out[n + (f", {s.data.n_train:,} images" if s.data.n_train else "")] = s
+    return out
+
+
 def sharp(s: Recipe, batch: str) -> Quantity:
     """Sharpness at epsilon 1e-3, on a fixed sample of a large training set."""
     return s.sharp(batch, **({"examples": SAMPLE} if s.data.size > SAMPLE else {}))

@@ -3,7 +3,7 @@ along training)."""
 
 import numpy as np
 
-from lbgap.papers.keskar.data_size import FULL, SIZES, at_size
+from lbgap.papers.keskar.data_size import FULL, SIZES, at_size, by_size
 from lbgap.papers.keskar.recipes import BATCHES, EPSILONS, FACTS, ROBUST, VARIANTS, Recipes, augment, conserve, robustly, vary
 from lbgap.papers.paper import Axis, Figure, Jobs, Quantity, Series, combined, difference, dig, published
 from lbgap.papers.recipe import Recipe, point
@@ -24,9 +24,11 @@ def gap_and_sharpness(recipes: Recipes, along: Recipes, treated: Recipes) -> Fig
         for name in ("the networks as they are", "with a remedy", "F1 with one thing changed")
     )
     # C1 where all of its training images are measured, at the paper's size too
-    sizes = [at_size(n) for n in (*SIZES[:2], FULL)] if "C1" in recipes else []
-    shown = [s for n, s in recipes.items() if n != "C1"] + sizes
-    pairs = {(plain, s.network + (f", {s.data.n_train:,} images" if s.data.n_train else "")): (s, s) for s in shown}
+    named = by_size({n: s for n, s in recipes.items() if n != "C1"})
+    if "C1" in recipes:
+        for size in (*SIZES[:2], FULL):
+            named |= by_size({"C1": at_size(size)})
+    pairs = {(plain, n): (s, s) for n, s in named.items()}
     for n, s in treated.items():
         if n.startswith("C"):  # the others are not augmented
             pairs[remedied, f"{n}, augmented"] = augment(s), augment(s)

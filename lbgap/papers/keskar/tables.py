@@ -75,7 +75,7 @@ def gaps(recipes: Recipes, treated: Recipes) -> Table:
     for n, s in recipes.items():
         for column, reading in READINGS.items():
             rows = {n: gap(s, reading)}
-            if n in treated and n.startswith("C"):  # the others are not augmented
+            if treated.get(s.network) == s and n.startswith("C"):  # the others are not augmented
                 rows[f"{n}, augmented"] = gap(augment(s), reading)
                 rows[f"{n}, augmented - plain"] = difference(rows[f"{n}, augmented"], rows[n])
             cells += [s.cell(row, column, quantity) for row, quantity in rows.items()]

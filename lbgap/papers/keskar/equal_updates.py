@@ -85,6 +85,8 @@ def table(s: Recipe) -> Table:
             columns["eps1e-3, / SB"] = combined(lambda large, small: large / small, of.sharp(b), s.sharp("SB"))
         cells += of.cells(f"F1, {row}", columns)
     columns = {"eps1e-3": at_the_loss_of_sb(s)} | curvature_at_the_loss_of_sb(s)
+    for name in MEASURED:
+        columns[f"{name}, / SB"] = combined(lambda large, small: large / small, columns[name], MEASURED[name](s, "SB"))
     cells += s.changed(adapted=True).cells("F1, LB at SB's training loss", columns)
     return Table("equal_updates", "F1 at equal epochs, updates and training loss", "percent; nats; measures", tuple(cells))
 

@@ -36,13 +36,14 @@ def badge(verdict: Verdict, scope: Scope) -> str:
 
 
 def in_words(judged: Judged) -> str:
-    """The verdicts of a claim for a sentence: each with its networks, one that all scopes share without."""
+    """The verdicts of a claim for a sentence: of several scopes those of each network, where it is not one for all."""
+    if len(judged.scopes) < 2:
+        return "".join(word(v, s) for s, v in judged.scopes.items()) or judged.verdict
     of: dict[str, dict[str, None]] = {}
-    for scope, verdict in judged.scopes.items():
-        of.setdefault(word(verdict, scope), {}).update(dict.fromkeys(networks(judged, scope)))
-    if len(of) < 2:
-        return "".join(of) or judged.verdict
-    return ", ".join(f"{said} ({', '.join(on)})" for said, on in of.items())
+    for scope in judged.scopes:
+        for network, verdict in networks(judged, scope).items():
+            of.setdefault(word(verdict, scope), {})[network] = None
+    return ", ".join(of if len(of) == 1 else (f"{said} ({', '.join(on)})" for said, on in of.items()))
 
 
 def networks(judged: Judged, scope: Scope) -> dict[str, Verdict]:

@@ -74,7 +74,7 @@ def table_frame(table: Table, profile: str, store: Store) -> pd.DataFrame:
 def committed_table(paper: str, name: str, store: Store) -> tuple[Table, pd.DataFrame]:
     """A table from committed records: each row from the first profile of :data:`COMMITTED` that fills it, never mixed.
 
-    ``reduced`` says of a cell that its setting is not that of profile ``paper``.
+    ``reduced`` says of a cell that its setting is not that of profile ``paper``, or that it has no such table.
 
     The rows of a table of ours are to be compared with each other: all of them come from the profile that fills it best,
     save those that it does not have. Rows that only a later profile has come last.
@@ -90,15 +90,19 @@ def committed_table(paper: str, name: str, store: Store) -> tuple[Table, pd.Data
     names, ours = dict.fromkeys(row for frame in frames for row in frame["row"]), found.number is None
     if ours:
         shared = set.intersection(*(set(frame["row"]) for frame in frames))
-        frames.sort(key=lambda frame: _emptiness(frame[frame["row"].isin(shared)]))
+        frames.sort(key=lambda frame: _emptiness(frame[frame["row"].isin(shared)] if shared else frame))
     rows = []
     for row in names:
         parts = [f[f["row"] == row] for f in frames if (f["row"] == row).any()]
-        rows.append(parts[0] if ours else min(parts, key=_emptiness))
+        part = parts[0] if ours else min(parts, key=_emptiness)
+        # of another profile's networks what is only begun would stand beside what it cannot be compared with
+        begun = ours and part["profile"].iloc[0] != frames[0]["profile"].iloc[0] and 0 < part["n"].max() < MIN_SEEDS
+        if not begun:
+            rows.append(part)
     shown = pd.concat(rows, ignore_index=True)
     full = [f.set_index(["row", "column"])["setting"] for f in frames if (f["profile"] == "paper").all()]
     own = full[0].reindex(pd.MultiIndex.from_frame(shown[["row", "column"]])).to_numpy() if full else None
-    return found, shown.assign(reduced=False if own is None else shown["setting"].to_numpy() != own)
+    return found, shown.assign(reduced=True if own is None else shown["setting"].to_numpy() != own)
 
 
 def _emptiness(frame: pd.DataFrame) -> int:
@@ -145,7 +149,8 @@ def figure_frame(figure: Figure, store: Store) -> pd.DataFrame:
 def committed_panels(paper: str, name: str, store: Store) -> dict[str, tuple[Profile, Figure]]:
     """The panels of a figure that have a record, each with the profile that lacks the smallest share of it, and its figure.
 
-    Among equals that is the first of :data:`COMMITTED`, whose panels come first too.
+    Among equals that is the first of :data:`COMMITTED`, whose panels come first too. A panel that is hardly begun, with less
+    than a third of its records, is left out beside others.
     """
     found = [(study.profile, f) for study in committed_studies(paper) for f in study.figures if f.name == name]
     if not found:
@@ -156,6 +161,7 @@ def committed_panels(paper: str, name: str, store: Store) -> dict[str, tuple[Pro
             jobs = {job for series in figure.series if series.panel == panel for seed in series.jobs for job in seed}
             lacking = sum(store.get(job) is None for job in jobs) / len(jobs)
             best[panel] = min(best.get(panel, (1.0, len(found))), (lacking, i))
+    best = {panel: of for panel, of in best.items() if of[0] <= 2 / 3} or best
     chosen = [(a.name, i) for i, (_, figure) in enumerate(found) for a in figure.panels if best.get(a.name, (1, -1))[1] == i]
     return {panel: found[i] for panel, i in chosen}
 

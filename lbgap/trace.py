@@ -41,11 +41,11 @@ class Trace:
         return anchor(self.paper, self.name, *place)
 
     def command(self, part: str = "") -> str:
-        """What computes it all once more, into a folder of its own."""
-        profile = self.lines["profile"].iloc[0] if len(self.lines) else "cpu"
+        """What computes it all once more, into a folder of its own: of each profile that it is from."""
+        profiles = list(dict.fromkeys(self.lines["profile"])) or ["cpu"]
         only = f"{self.name}/{part}" if part and self.places[0] == "row" else self.name
         only = f"'{only}'" if re.search(r"[^\w/.+-]", only) else only
-        return f"python -m lbgap run {self.paper} --profile {profile} --only {only} --results runs"
+        return "; ".join(f"python -m lbgap run {self.paper} --profile {p} --only {only} --results runs" for p in profiles)
 
 
 def anchor(paper: str, *parts: str | float) -> str:

@@ -81,10 +81,10 @@ class Judged:
     @property
     def second_readings(self) -> Findings:
         """The cases whose verdict another reading of the same rule turns."""
-        first = {(s.label, s.rule): f.verdict for s, f in self.findings if not s.reading}
+        first = {(s.label, s.rule): f.verdict for s, f, _ in self.shown if not s.reading}
         return tuple(
             (s, f)
-            for s, f in self.findings
+            for s, f, _ in self.shown
             if s.reading and f.verdict not in ("not run", first.get((s.label.replace(f", {s.reading}", ""), s.rule)))
         )
 
@@ -262,6 +262,7 @@ def _row(paper: str, j: Judged) -> dict:
         "scopes": j.scopes,
         "profile": j.profile,
         "central": case.label if case else None,
+        "central_profile": next((p for s, _, p in j.shown if s is case), None),
         "setting": case.where if case else None,
         "unit": scale_of(case) if case else None,
         **_numbers(finding),

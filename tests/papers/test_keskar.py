@@ -289,9 +289,9 @@ def test_the_box_is_shown_in_the_parts_that_the_rule_reads():
     parts = {"steepest 5% of the weights": "steep", "the other 95%": "rest", "random corners": "random"}
     record = {"largest": 4.0, "steep": 1.0, "rest": 2.0, "random": 0.5}
     cells = {(c.row, c.column): c.quantity for t in of.tables if t.name == "directions" for c in t.cells}
-    assert set(cells) == {(n, column) for n in ("F1", "C1", "C3") for column in parts}
-    assert [cells["C3", column].read(record) for column in parts] == [25.0, 50.0, 12.5]
-    assert math.isnan(cells["C3", "the other 95%"].read(record | {"largest": 0.0}))
+    assert set(cells) == {(n, column) for n in ("F1", SMALLER, "C3, 2,500 images") for column in parts}
+    assert [cells[SMALLER, column].read(record) for column in parts] == [25.0, 50.0, 12.5]
+    assert math.isnan(cells[SMALLER, "the other 95%"].read(record | {"largest": 0.0}))
     assert set(of.jobs(["directions"])) == set(of.jobs(["K6"]))
 
 
@@ -424,11 +424,20 @@ def test_every_seed_of_the_data_size_draws_images_and_batches_in_proportion():
         assert {run.data.size for run in runs["SB"]} == {n}
         assert {run.batch_size for run in runs["LB"]} == {n / 10}
         assert all(abs(run.batch_size / n - 256 / 50_000) < 1e-4 for run in runs["SB"])
-        (sharp,) = data_size.sharp(data_size.at_size(n), "LB").jobs[0]
-        assert sharp.arguments.get("examples", n) == min(n, data_size.SAMPLE)
         assert {run.epochs for b in runs for run in runs[b]} == {100}
     own = batches(study("paper"))["C1"]
     assert runs == own, "the largest size is the paper's own"
+
+
+def test_sharpness_of_different_numbers_of_images_is_not_put_in_one_line():
+    """Measured on all images of a solution where they are in the figure; on a sample in columns that say so."""
+    table, figure = (data_size.table(), data_size.figure())
+    for cell in table.cells:
+        for job in {job for seed in cell.quantity.jobs for job in seed if isinstance(job, Measure)}:
+            assert job.arguments.get("examples") == (data_size.SAMPLE if "on 10,000" in cell.column else None)
+    drawn = {job for series in figure.series for seed in series.jobs for job in seed if isinstance(job, Measure)}
+    assert {job.run.data.size for job in drawn} == set(data_size.WHOLE)
+    assert {job.arguments.get("examples") for job in drawn} == {None}
 
 
 @pytest.mark.parametrize("power, loss", [(1.5, 3e-3), (-0.5, 5e-3), (0.0, 2e-3)])

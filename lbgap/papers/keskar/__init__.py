@@ -45,7 +45,7 @@ def study(settings: PaperSettings) -> Study:
             claims_on(recipes, only=("K1", "K4", "K5", "K9")),
             reference=(run, of.sharpness(run)),
         )
-    sized = data_size.by_size(recipes) if settings.profile == "cpu" and not settings.own else recipes
+    sized = data_size.with_the_papers(recipes) if settings.profile == "cpu" and not settings.own else list(recipes.values())
     shown += [*tables.sharpnesses(recipes, ("running",)), tables.peaks(sized), tables.directions(recipes)]
     drawn.append(figures.paths(recipes))
     if settings.own:  # another batch, rate or budget: what the paper varies further does not apply

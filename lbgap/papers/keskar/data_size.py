@@ -6,7 +6,7 @@ of the subset too. Batches grow with the data: 256 and a tenth of it at full siz
 
 from collections.abc import Iterator
 
-from lbgap.papers.keskar.recipes import ADAM, BATCHES, BF16, DATA, FACTS, Recipes
+from lbgap.papers.keskar.recipes import ADAM, BATCHES, BF16, DATA, FACTS, Recipes, row_name
 from lbgap.papers.keskar.tables import READINGS, gap
 from lbgap.papers.paper import Axis, Case, Figure, Quantity, Table, combined, difference, published
 from lbgap.papers.recipe import Recipe, point
@@ -16,7 +16,8 @@ from lbgap.stats import Difference, Equivalence, Ratio, Trend
 SIZES = (2_500, 10_000, 25_000, 50_000)
 FULL = 50_000
 C3_SIZE = 10_000  # where C1's gap was known when Q9 was fixed
-SAMPLE = 10_000  # training images, drawn once, on which sharpness is measured where there are more
+SAMPLE = 10_000  # training images, drawn once, on which sharpness is measured too where there are more
+WHOLE = (2_500, 10_000, 50_000)  # on which it is measured on all of them
 
 
 def at_size(n: int, network: str = "C1") -> Recipe:
@@ -27,24 +28,19 @@ def at_size(n: int, network: str = "C1") -> Recipe:
     return Recipe(f"keskar.{network}", data, small, large, 100, ADAM, evaluate_every=5, **fixed)
 
 
-def by_size(recipes: Recipes) -> Recipes:
-    """Networks by the names of rows: on a part of the images their number is in it, and C1 at the paper's size comes before."""
-    out = {}
-    for n, s in recipes.items():
-        if n == "C1" and s.data.n_train:
-            out[n] = at_size(FULL)
-        out[n + (f", {s.data.n_train:,} images" if s.data.n_train else "")] = s
-    return out
+def with_the_papers(recipes: Recipes) -> list[Recipe]:
+    """The networks, and before a smaller C1 the one of the paper's size."""
+    return [of for n, s in recipes.items() for of in ((at_size(FULL), s) if n == "C1" and s.data.n_train else (s,))]
 
 
-def sharp(s: Recipe, batch: str) -> Quantity:
-    """Sharpness at epsilon 1e-3, on a fixed sample of a large training set."""
-    return s.sharp(batch, **({"examples": SAMPLE} if s.data.size > SAMPLE else {}))
+def sampled(s: Recipe, batch: str) -> Quantity:
+    """Sharpness at epsilon 1e-3 on a fixed sample of a larger training set."""
+    return s.sharp(batch, examples=SAMPLE)
 
 
 def sharpness_ratio(s: Recipe) -> Quantity:
     """LB / SB, full space, epsilon 1e-3."""
-    return combined(lambda large, small: large / small, sharp(s, "LB"), sharp(s, "SB"))
+    return combined(lambda large, small: large / small, s.sharp("LB"), s.sharp("SB"))
 
 
 def table() -> Table:
@@ -54,10 +50,14 @@ def table() -> Table:
         s = at_size(n, network)
         columns = {f"{split}_{b}": s.accuracy(b, split) for split in ("train", "test") for b in BATCHES}
         columns |= {f"LB - SB, {words}": gap(s, reading) for words, reading in READINGS.items()}
-        columns |= {f"eps1e-3_{b}": sharp(s, b) for b in BATCHES}
-        columns |= {"LB / SB": sharpness_ratio(s), "distance, SB / LB": distance_ratio(s)}
-        cells += s.cells(f"{network}, {n:,} images", columns)
-    return Table("data_size", "C1 by the number of training images, and C3", "percent; points; metric 2.1; ratio", tuple(cells))
+        if n in WHOLE:
+            columns |= {f"eps1e-3_{b}": s.sharp(b) for b in BATCHES} | {"LB / SB": sharpness_ratio(s)}
+        if n > SAMPLE:
+            columns |= {f"eps1e-3_{b}, on {SAMPLE:,}": sampled(s, b) for b in BATCHES}
+        columns["distance, SB / LB"] = distance_ratio(s)
+        cells += s.cells(row_name(s) if n < FULL else f"{network}, {n:,} images", columns)
+    title = "C1 by the number of training images, and C3: 100 epochs, in bfloat16"
+    return Table("data_size", title, "percent; points; metric 2.1; ratio", tuple(cells))
 
 
 def distance_ratio(s: Recipe) -> Quantity:
@@ -79,10 +79,10 @@ def figure() -> Figure:
     reported = (accuracy["test_LB"][0] - accuracy["test_SB"][0], sharpness["eps1e-3_LB"][0] / sharpness["eps1e-3_SB"][0])
     series = []
     for axis, of, at_the_end in zip(panels[:2], (gap, sharpness_ratio), reported, strict=True):
-        series += [point(axis.name, "ours", n, of(at_size(n))) for n in SIZES]
+        series += [point(axis.name, "ours", n, of(at_size(n))) for n in (SIZES if of is gap else WHOLE)]
         series.append(published(axis.name, (FULL, at_the_end)))
     for b in BATCHES:
-        series += [point(panels[2].name, b, n, sharp(at_size(n), b)) for n in SIZES]
+        series += [point(panels[2].name, b, n, at_size(n).sharp(b)) for n in WHOLE]
     series.append(published(panels[2].name, *((FULL, sharpness[f"eps1e-3_{b}"][0]) for b in BATCHES)))
     return Figure("growth", "The gap against the number of training images", panels, tuple(series), mark="interval")
 
@@ -102,7 +102,7 @@ def rules() -> Iterator[tuple[str, Case]]:
     c3 = at_size(C3_SIZE, "C3")
     (large, small), label = (c3.accuracy(b) for b in ("LB", "SB")), f"C3, {C3_SIZE:,} images"
     yield "Q9", c3.case(f"{label}: test accuracy, LB - SB", Difference("below"), large, small, central=True)
-    yield "Q9", c3.case(f"{label}: sharpness, LB / SB", Ratio(10), *(sharp(c3, b) for b in ("LB", "SB")))
+    yield "Q9", c3.case(f"{label}: sharpness, LB / SB", Ratio(10), *(c3.sharp(b) for b in ("LB", "SB")))
 
 
 # ---------------------------------------------------------------- may bfloat16 train it?
@@ -122,7 +122,7 @@ def precision_table(recipes: Recipes) -> Table:
         columns["test, difference"] = difference(other.accuracy(b), s.accuracy(b))
         columns |= {"eps1e-3, float32": s.sharp(b), "eps1e-3, bfloat16": other.sharp(b)}
         columns["sharpness, ratio"] = combined(lambda new, old: new / old, other.sharp(b), s.sharp(b))
-        cells += s.cells(f"C1, {b}", columns)
+        cells += s.cells(f"{row_name(s)}, {b}", columns)
     return Table("precision", "C1 trained in float32 and in bfloat16", "percent; points; metric 2.1; ratio", tuple(cells))
 
 

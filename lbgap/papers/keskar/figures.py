@@ -3,8 +3,20 @@ along training)."""
 
 import numpy as np
 
-from lbgap.papers.keskar.data_size import FULL, SIZES, at_size, by_size
-from lbgap.papers.keskar.recipes import BATCHES, EPSILONS, FACTS, ROBUST, VARIANTS, Recipes, augment, conserve, robustly, vary
+from lbgap.papers.keskar.data_size import WHOLE, at_size
+from lbgap.papers.keskar.recipes import (
+    BATCHES,
+    EPSILONS,
+    FACTS,
+    ROBUST,
+    VARIANTS,
+    Recipes,
+    augment,
+    conserve,
+    robustly,
+    row_name,
+    vary,
+)
 from lbgap.papers.paper import Axis, Figure, Jobs, Quantity, Series, combined, difference, dig, published
 from lbgap.papers.recipe import Recipe, point
 from lbgap.spec import Measure, Train
@@ -23,12 +35,9 @@ def gap_and_sharpness(recipes: Recipes, along: Recipes, treated: Recipes) -> Fig
         Axis(name, "LB - SB in test accuracy, points", "LB's sharpness, epsilon 1e-3", log_y=True)
         for name in ("the networks as they are", "with a remedy", "F1 with one thing changed")
     )
-    # C1 where all of its training images are measured, at the paper's size too
-    named = by_size({n: s for n, s in recipes.items() if n != "C1"})
-    if "C1" in recipes:
-        for size in (*SIZES[:2], FULL):
-            named |= by_size({"C1": at_size(size)})
-    pairs = {(plain, n): (s, s) for n, s in named.items()}
+    # C1 at each size at which sharpness is measured on all of its images
+    shown = [s for n, s in recipes.items() if n != "C1"] + ([at_size(n) for n in WHOLE] if "C1" in recipes else [])
+    pairs = {(plain, row_name(s)): (s, s) for s in shown}
     for n, s in treated.items():
         if n.startswith("C"):  # the others are not augmented
             pairs[remedied, f"{n}, augmented"] = augment(s), augment(s)

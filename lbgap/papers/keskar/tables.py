@@ -1,9 +1,21 @@
 """Tables 2, 3, 4, 6 and 7, and our own, which show what the claims' rules do not."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from lbgap.papers.keskar.recipes import BATCHES, EPSILONS, FACTS, ROBUST, VARIANTS, Recipes, augment, conserve, robustly, vary
+from lbgap.papers.keskar.recipes import (
+    BATCHES,
+    EPSILONS,
+    FACTS,
+    ROBUST,
+    VARIANTS,
+    Recipes,
+    augment,
+    conserve,
+    robustly,
+    row_name,
+    vary,
+)
 from lbgap.papers.paper import Jobs, Quantity, Table, combined, difference, dig
 from lbgap.papers.recipe import Columns, Recipe, published_table
 from lbgap.spec import Measure
@@ -46,14 +58,14 @@ def conservative(recipes: Recipes) -> Table:
     return published_table(FACTS, "table7", recipes, columns)
 
 
-def peaks(recipes: Recipes) -> Table:
+def peaks(recipes: Iterable[Recipe]) -> Table:
     """How far test accuracy has come down from the epoch best on the other seeds, and LB there against where SB ends (K2)."""
     cells = []
-    for n, s in recipes.items():
+    for s in recipes:
         best = {b: s.chosen_test_accuracy(b) for b in BATCHES}
         columns = {f"{b}, best - last": difference(best[b], s.accuracy(b)) for b in BATCHES}
         columns["LB's best - SB's last"] = difference(best["LB"], s.accuracy("SB"))
-        cells += s.cells(n, columns)
+        cells += s.cells(row_name(s), columns)
     return Table("peaks", "The epoch that is best on the other seeds against the last", "points of test accuracy", tuple(cells))
 
 
@@ -69,16 +81,17 @@ def gap(s: Recipe, reading: Callable[[Recipe, str], Quantity] = Recipe.accuracy)
     return difference(reading(s, "LB"), reading(s, "SB"))
 
 
-def gaps(recipes: Recipes, treated: Recipes) -> Table:
+def gaps(recipes: Iterable[Recipe], treated: Recipes) -> Table:
     """LB - SB in test accuracy under three readings, plain and with the augmentation of Table 6 (K1, K11)."""
     cells = []
-    for n, s in recipes.items():
+    for s in recipes:
+        n = row_name(s)
         for column, reading in READINGS.items():
             rows = {n: gap(s, reading)}
             if treated.get(s.network) == s and n.startswith("C"):  # the others are not augmented
                 rows[f"{n}, augmented"] = gap(augment(s), reading)
                 rows[f"{n}, augmented - plain"] = difference(rows[f"{n}, augmented"], rows[n])
-            cells += [s.cell(row, column, quantity) for row, quantity in rows.items()]
+            cells += [s.cell(name, column, quantity) for name, quantity in rows.items()]
     return Table("gaps", "The gap in test accuracy, LB - SB, read in three ways", "points", tuple(cells))
 
 
@@ -100,10 +113,10 @@ PARTS = {"steepest 5% of the weights": "steep", "the other 95%": "rest", "random
 def directions(recipes: Recipes) -> Table:
     """The rise of the loss in parts of the box, as percent of the largest rise (K6)."""
     cells = []
-    for n, s in recipes.items():
+    for s in recipes.values():
         for column, part in PARTS.items():
             share = share_of_the_rise(s, part)
-            cells.append(s.cell(n, column, combined(lambda rise: 100 * rise, share)))
+            cells.append(s.cell(row_name(s), column, combined(lambda rise: 100 * rise, share)))
     title = "LB: the rise of the loss in parts of the box"
     return Table("directions", title, "percent of the largest rise, epsilon 1e-3", tuple(cells))
 
@@ -114,13 +127,13 @@ def treated(recipes: Recipes) -> Table:
     for n, s in recipes.items():
         if not n.startswith("C"):  # the others are not augmented
             continue
-        rows = {f"{n}, {b}{label}": (of, b) for label, of in (("", s), (", augmented", augment(s))) for b in BATCHES}
-        rows[f"{n}, LB, conservative"] = conserve(s), "LB"
-        for row, (of, b) in rows.items():
+        rows = {f"{row_name(s)}, {b}{label}": (of, b) for label, of in (("", s), (", augmented", augment(s))) for b in BATCHES}
+        rows[f"{row_name(s)}, LB, conservative"] = conserve(s), "LB"
+        for name, (of, b) in rows.items():
             columns = {split: of.accuracy(b, split) for split in ("train", "test")}
             columns["training loss"] = of.of_runs(b, dig("final.train.batch.loss"))
             columns["eps1e-3"] = of.sharp(b)
-            cells += s.cells(row, columns)
+            cells += s.cells(name, columns)
     return Table("treated", "The two remedies beside plain training", "percent; nats; metric 2.1", tuple(cells))
 
 

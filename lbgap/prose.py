@@ -3,13 +3,14 @@
 import itertools
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from lbgap import badges, render, report, trace
 from lbgap.papers.paper import Case
 from lbgap.records import Store
 from lbgap.stats import Estimate, Finding
-from lbgap.verdicts import Judged, judge_claim
+from lbgap.verdicts import Judged, beside, judge_claim
 
 NAME = re.compile(r"(?<!:::)\{([^{}`]+)\}(?!`)")  # {cite:p} before a backtick is a role, :::{dropdown} a directive
 
@@ -82,13 +83,15 @@ class Numbers:
 
     def _with(self, judged: Judged, asked: Callable[[Judged], Any]) -> Judged | None:
         """A claim as a profile judges it that has what is asked: the one that speaks for the claim, before the others."""
-        others = (
+        others = [
             judge_claim(claim, study.profile, self.store)
             for study in report.committed_studies(self.paper)
             for claim in (*study.claims, *study.questions)
             if claim.id == judged.claim.id
-        )
-        return next(filter(asked, itertools.chain((judged,), others)), None)
+        ]
+        # what profile paper has beside another has its name before it has a record, too
+        full = (replace(other, elsewhere=beside(other, others[0])) for other in others[1:])
+        return next(filter(asked, itertools.chain((judged,), others, full)), None)
 
     def _cell(self, name: str, table_name: str, rest: str) -> str:
         row, _, column = rest.removesuffix(":published").removesuffix(":interval").rpartition(":")

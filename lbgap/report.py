@@ -149,20 +149,22 @@ def figure_frame(figure: Figure, store: Store) -> pd.DataFrame:
 def committed_panels(paper: str, name: str, store: Store) -> dict[str, tuple[Profile, Figure]]:
     """The panels of a figure that have a record, each with the profile that lacks the smallest share of it, and its figure.
 
-    Among equals that is the first of :data:`COMMITTED`, whose panels come first too. A panel that is hardly begun, with less
-    than a third of its records, is left out beside others.
+    Among equals that is the first of :data:`COMMITTED`, whose panels come first too. A panel of which more than half of the
+    lines, or points, have no record yet is left out beside others.
     """
     found = [(study.profile, f) for study in committed_studies(paper) for f in study.figures if f.name == name]
     if not found:
         raise ValueError(f"figure is '{name}'; {paper} has {', '.join(f.name for f in committed_studies(paper)[0].figures)}")
-    best: dict[str, tuple[float, int]] = {}
+    best: dict[str, tuple[float, int, bool]] = {}
     for i, (_, figure) in enumerate(found):
         for panel in set(figure_frame(figure, store)["panel"]):
-            jobs = {job for series in figure.series if series.panel == panel for seed in series.jobs for job in seed}
+            own = [series.jobs for series in figure.series if series.panel == panel and series.jobs]
+            jobs = {job for series in own for seed in series for job in seed}
             lacking = sum(store.get(job) is None for job in jobs) / len(jobs)
-            best[panel] = min(best.get(panel, (1.0, len(found))), (lacking, i))
-    best = {panel: of for panel, of in best.items() if of[0] <= 2 / 3} or best
-    chosen = [(a.name, i) for i, (_, figure) in enumerate(found) for a in figure.panels if best.get(a.name, (1, -1))[1] == i]
+            begun = sum(any(all(map(store.get, seed)) for seed in series) for series in own)
+            best[panel] = min(best.get(panel, (1.0, len(found), False)), (lacking, i, begun < len(own) / 2))
+    best = {panel: of for panel, of in best.items() if not of[2]} or best
+    chosen = [(a.name, i) for i, (_, f) in enumerate(found) for a in f.panels if a.name in best and best[a.name][1] == i]
     return {panel: found[i] for panel, i in chosen}
 
 

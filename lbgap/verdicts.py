@@ -138,14 +138,19 @@ def committed_verdicts(paper: str, store: Store) -> list[Judged]:
         if claim.id != judged[-1].claim.id:
             raise ValueError(f"claims of {paper} differ between profiles: {claim.id} and {judged[-1].claim.id}")
         speaks = min(judged, key=_standing)
-        read = {s.label: s.a.jobs for s, _ in speaks.findings}
-        elsewhere = tuple(
-            (replace(s, label=s.label.replace(s.network, f"{s.network}, {AT_FULL_SIZE}", 1)) if s.label in read else s, f)
-            for s, f in judged[0].findings
-            if f.verdict not in ("not run", "not asked") and read.get(s.label) != s.a.jobs
-        )
+        elsewhere = tuple((s, f) for s, f in beside(speaks, judged[0]) if f.verdict not in ("not run", "not asked"))
         out.append(replace(speaks, elsewhere=elsewhere))
     return out
+
+
+def beside(speaks: Judged, own: Judged) -> Findings:
+    """The cases of profile ``paper`` that are not those of the profile that speaks; under a label of their own each."""
+    read = {s.label: s.a.jobs for s, _ in speaks.findings}
+    return tuple(
+        (replace(s, label=s.label.replace(s.network, f"{s.network}, {AT_FULL_SIZE}", 1)) if s.label in read else s, f)
+        for s, f in own.findings
+        if read.get(s.label) != s.a.jobs
+    )
 
 
 def committed_questions(paper: str, store: Store) -> list[Judged]:

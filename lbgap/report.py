@@ -158,7 +158,7 @@ def committed_panels(paper: str, name: str, store: Store) -> dict[str, tuple[Pro
     best: dict[str, tuple[float, int, bool]] = {}
     for i, (_, figure) in enumerate(found):
         for panel in set(figure_frame(figure, store)["panel"]):
-            own = [series.jobs for series in figure.series if series.panel == panel and series.jobs]
+            own = [series.jobs for series in figure.series if series.panel == panel and any(series.jobs)]  # not the published
             jobs = {job for series in own for seed in series for job in seed}
             lacking = sum(store.get(job) is None for job in jobs) / len(jobs)
             begun = sum(any(all(map(store.get, seed)) for seed in series) for series in own)

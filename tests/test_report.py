@@ -371,6 +371,36 @@ def test_a_panel_that_is_only_begun_gives_way_to_one_that_is_full(store):
     assert set(trace.of("toy", "fig", store).lines["profile"]) == {"paper"}
 
 
+def test_a_panel_that_is_mostly_without_records_is_drawn_where_it_stands_alone(store, monkeypatch):
+    def spread(profile: str) -> Study:
+        of = toy(profile)
+        lines = [Series("right", str(b), accuracy(b, profile).jobs, of.figures[0].series[0].read) for b in (SMALL, LARGE, HUGE)]
+        return replace(of, figures=(replace(of.figures[0], series=(of.figures[0].series[0], *lines[1:], lines[0])),))
+
+    of = Paper("toy", {}, Settings, lambda s: spread(s.profile), ("quick", "cpu", "paper"))
+    monkeypatch.setattr(papers, "papers", lambda: {"toy": of})
+    report._committed_studies.cache_clear()
+    put(store, HUGE, [90.0] * 5)
+    assert set(report.committed_panels("toy", "fig", store)) == {"right"}, "one line of three, and nothing else"
+    put(store, SMALL, [90.0] * 5)
+    assert set(report.committed_panels("toy", "fig", store)) == {"left", "right"}, "two of three"
+    own = Store(store.folder.with_name("own"))
+    put(own, SMALL, [90.0] * 5)
+    assert set(report.committed_panels("toy", "fig", own)) == {"left"}, "one of three, beside a whole one"
+    report._committed_studies.cache_clear()
+
+
+def test_a_row_of_another_profile_that_is_only_begun_waits(store):
+    for batch, value in ((SMALL, 40.0), (LARGE, 80.0), (HUGE, 120.0)):
+        put(store, batch, [value] * 5, "paper")
+    for batch in (SMALL, LARGE):
+        put(store, batch, [50.0] * 2)
+    assert list(report.committed_table("toy", "ratios", store)[1]["row"]) == ["a", "b"]
+    for batch in (SMALL, LARGE):
+        put(store, batch, [50.0] * 5)
+    assert list(report.committed_table("toy", "ratios", store)[1]["row"]) == ["a", "b", "d"]
+
+
 # ---------------------------------------------------------------- state
 
 

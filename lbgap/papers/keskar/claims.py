@@ -20,8 +20,8 @@ NOTES = {
     "K5": "the scale of A, which the paper leaves open, decides on F1, and how batch norm is read on C1 and C3",
     "K6": "tested on the flat half and on LB alone since 25 November 2026; the first rule, fixed before its records, asked for "
     "the 5% of the dimensions too, of single weights, and was contradicted",
-    "K7": "a trend is tested, not a threshold, nor that sharpness grows more slowly beyond it; on ten fresh seeds (Q7) accuracy "
-    "falls too",
+    "K7": "a trend is tested, not a threshold, nor that sharpness grows more slowly beyond it; on ten fresh seeds (Q7) "
+    "accuracy falls too",
     "K8": "by Page's test since 25 November 2026; by the first rule, an interval over seeds, it had been inconclusive; on "
     "ten fresh seeds (Q7) both hold; that the earliest iterates do not help is not tested",
     "K9": "direction and lower end, a factor of three, are tested; on F1 the magnitude lies above the range of 3 to 10",

@@ -179,9 +179,9 @@ class Series:
         return [(line, float(x), float(y)) for line, x, y in (found if self.line is None else ((self.line, *p) for p in found))]
 
 
-def published(panel: str, *points: tuple[float, float]) -> Series:
+def published(panel: str, *points: tuple[float, float], line: str = "published") -> Series:
     """What the paper reports, as points of a panel that shows some of ours: no record is behind them."""
-    return Series(panel, "published", ((),), lambda: points)
+    return Series(panel, line, ((),), lambda: points)
 
 
 @dataclass(frozen=True)

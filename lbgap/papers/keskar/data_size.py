@@ -83,7 +83,7 @@ def figure() -> Figure:
         series.append(published(axis.name, (FULL, at_the_end)))
     for b in BATCHES:
         series += [point(panels[2].name, b, n, at_size(n).sharp(b)) for n in WHOLE]
-    series.append(published(panels[2].name, *((FULL, sharpness[f"eps1e-3_{b}"][0]) for b in BATCHES)))
+        series.append(published(panels[2].name, (FULL, sharpness[f"eps1e-3_{b}"][0]), line=f"{b}, published"))
     return Figure("growth", "The gap against the number of training images", panels, tuple(series), mark="interval")
 
 

@@ -74,7 +74,7 @@ def table_frame(table: Table, profile: str, store: Store) -> pd.DataFrame:
 def committed_table(paper: str, name: str, store: Store) -> tuple[Table, pd.DataFrame]:
     """A table from committed records: each row from the first profile of :data:`COMMITTED` that fills it, never mixed.
 
-    ``reduced`` says of a cell that its setting is not that of profile ``paper``, or that it has no such table.
+    ``reduced`` says of a cell that its setting is not that of profile ``paper``, where that has such a table.
 
     The rows of a table of ours are to be compared with each other: all of them come from the profile that fills it best,
     save those that it does not have. Rows that only a later profile has come last.
@@ -102,7 +102,7 @@ def committed_table(paper: str, name: str, store: Store) -> tuple[Table, pd.Data
     shown = pd.concat(rows, ignore_index=True)
     full = [f.set_index(["row", "column"])["setting"] for f in frames if (f["profile"] == "paper").all()]
     own = full[0].reindex(pd.MultiIndex.from_frame(shown[["row", "column"]])).to_numpy() if full else None
-    return found, shown.assign(reduced=True if own is None else shown["setting"].to_numpy() != own)
+    return found, shown.assign(reduced=False if own is None else shown["setting"].to_numpy() != own)
 
 
 def _emptiness(frame: pd.DataFrame) -> int:

@@ -163,7 +163,7 @@ def verdict_table(
                 "verdict": badges(j),
                 "effect [95%]": _beneath(shown, case.label if case else ""),
                 "published: inside it?": published(case, finding) if case else "",
-                "n": _beneath(str(n), next(p for s, _, p in j.shown if s is case) if n else ""),
+                "n": _beneath(str(n), j.profile_of(case) if n else ""),
             }
         )
     return _table(lines, ["paper", "id"] if elsewhere else ["id"], label)

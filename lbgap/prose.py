@@ -1,8 +1,7 @@
 """Numbers from records in the sentences of a page: a name in, a link to the records out."""
 
-import itertools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -83,15 +82,19 @@ class Numbers:
 
     def _with(self, judged: Judged, asked: Callable[[Judged], Any]) -> Judged | None:
         """A claim as a profile judges it that has what is asked: the one that speaks for the claim, before the others."""
-        others = [
-            judge_claim(claim, study.profile, self.store)
-            for study in report.committed_studies(self.paper)
-            for claim in (*study.claims, *study.questions)
-            if claim.id == judged.claim.id
-        ]
-        # what profile paper has beside another has its name before it has a record, too
-        full = (replace(other, elsewhere=beside(other, others[0])) for other in others[1:])
-        return next(filter(asked, itertools.chain((judged,), others, full)), None)
+
+        def candidates() -> Iterator[Judged]:
+            yield judged
+            others = []
+            for study in report.committed_studies(self.paper):
+                for claim in (*study.claims, *study.questions):
+                    if claim.id == judged.claim.id:
+                        others.append(judge_claim(claim, study.profile, self.store))
+                        yield others[-1]
+            for other in others[1:]:  # what profile paper has beside another has its name before it has a record, too
+                yield replace(other, elsewhere=beside(other, others[0]))
+
+        return next(filter(asked, candidates()), None)
 
     def _cell(self, name: str, table_name: str, rest: str) -> str:
         row, _, column = rest.removesuffix(":published").removesuffix(":interval").rpartition(":")

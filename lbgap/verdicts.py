@@ -40,6 +40,10 @@ class Judged:
         of = ((self.findings, self.profile), (self.elsewhere, "paper"))
         return tuple((s, f, profile) for findings, profile in of for s, f in findings)
 
+    def profile_of(self, case: Case) -> str:
+        """The profile that judged one of its cases."""
+        return next(profile for s, _, profile in self.shown if s is case)
+
     @property
     def counted(self) -> Findings:
         """The cases that a verdict is made of: all that were asked, in their first reading."""
@@ -267,7 +271,7 @@ def _row(paper: str, j: Judged) -> dict:
         "scopes": j.scopes,
         "profile": j.profile,
         "central": case.label if case else None,
-        "central_profile": next((p for s, _, p in j.shown if s is case), None),
+        "central_profile": j.profile_of(case) if case else None,
         "setting": case.where if case else None,
         "unit": scale_of(case) if case else None,
         **_numbers(finding),
@@ -324,18 +328,17 @@ def effects(names: Iterable[str], store: Store) -> pd.DataFrame:
     for name in names:
         for j in committed_verdicts(name, store):
             found = [(s, f) for s, f in j.counted if s.central and f.estimate and np.isfinite(f.estimate.effect)]
-            claim = {"paper": name, "id": j.claim.id, "claim": j.claim.text, "profile": j.profile}
-            profiles = {s.label: profile for s, _, profile in j.shown}
+            claim = {"paper": name, "id": j.claim.id, "claim": j.claim.text}
             for s, f in found:
                 holds = dict(zip(("holds_from", "holds_to"), s.rule.region, strict=True))
                 low, high = bounds(s.published) if s.published is not None else (np.nan, np.nan)
                 numbers = {"effect": f.estimate.effect, "low": f.estimate.low, "high": f.estimate.high}
                 numbers |= {"published_low": low, "published_high": high, "n": f.estimate.n}
                 where = {"setting": s.label, "network": s.network, "scope": s.scope, "scale": scale_of(s)}
-                where["profile"] = profiles[s.label]
+                where["profile"] = j.profile_of(s)
                 lines.append(claim | where | numbers | holds | {"verdict": f.verdict, "main": j.central[0] is s})
             if not found:
-                lines.append(claim | {"n": 0, "verdict": j.verdict, "main": True})
+                lines.append(claim | {"profile": j.profile, "n": 0, "verdict": j.verdict, "main": True})
     columns = ["paper", "id", "claim", "setting", "network", "scope", "profile", "scale", "effect", "low", "high"]
     return pd.DataFrame(
         lines, columns=[*columns, "published_low", "published_high", "holds_from", "holds_to", "n", "verdict", "main"]

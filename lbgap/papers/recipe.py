@@ -234,6 +234,11 @@ class Recipe(Experiment):
         return [name for name, p in model.named_parameters() if p.dim() > 1]
 
     @property
+    def title(self) -> str:
+        """The network as a row of our own tables names it: on a part of its data with their number."""
+        return self.network + (f", {self.data.n_train:,} images" if self.data.n_train else "")
+
+    @property
     def words(self) -> str:
         """The setting, for a reader."""
         some = "" if self.data.size == lookup(self.data.name).n_train else f"{self.data.size:,} images of "

@@ -6,7 +6,7 @@ of the subset too. Batches grow with the data: 256 and a tenth of it at full siz
 
 from collections.abc import Iterator
 
-from lbgap.papers.keskar.recipes import ADAM, BATCHES, BF16, DATA, FACTS, Recipes, row_name
+from lbgap.papers.keskar.recipes import ADAM, BATCHES, BF16, DATA, FACTS, Recipes
 from lbgap.papers.keskar.tables import READINGS, gap
 from lbgap.papers.paper import Axis, Case, Figure, Quantity, Table, combined, difference, published
 from lbgap.papers.recipe import Recipe, point
@@ -55,7 +55,7 @@ def table() -> Table:
         if n > SAMPLE:
             columns |= {f"eps1e-3_{b}, on {SAMPLE:,}": sampled(s, b) for b in BATCHES}
         columns["distance, SB / LB"] = distance_ratio(s)
-        cells += s.cells(row_name(s) if n < FULL else f"{network}, {n:,} images", columns)
+        cells += s.cells(f"{network}, {n:,} images", columns)
     title = "C1 by the number of training images, and C3: 100 epochs, in bfloat16"
     return Table("data_size", title, "percent; points; metric 2.1; ratio", tuple(cells))
 
@@ -122,7 +122,7 @@ def precision_table(recipes: Recipes) -> Table:
         columns["test, difference"] = difference(other.accuracy(b), s.accuracy(b))
         columns |= {"eps1e-3, float32": s.sharp(b), "eps1e-3, bfloat16": other.sharp(b)}
         columns["sharpness, ratio"] = combined(lambda new, old: new / old, other.sharp(b), s.sharp(b))
-        cells += s.cells(f"{row_name(s)}, {b}", columns)
+        cells += s.cells(f"{s.title}, {b}", columns)
     return Table("precision", "C1 trained in float32 and in bfloat16", "percent; points; metric 2.1; ratio", tuple(cells))
 
 

@@ -15,63 +15,57 @@ from lbgap.stats import Ratio
 
 # Of the large batch, beside its last one: where it is looked for SB's training loss, which it passes before its tenth.
 EPOCHS = (4, 6, 8, 10, 50, 100, 200, 400, 800)
-CURVED = (
-    4,
-    6,
-    8,
-)  # within which it passes that loss on every seed: the other measures, which are dearer, are taken there alone
+# Within which it passes that loss on every seed: the other measures, which are dearer, are taken there alone.
+CURVED = (4, 6, 8)
 
 
 def _solutions(s: Recipe) -> dict[str, tuple[Recipe, str]]:
     return {b: (s, b) for b in BATCHES} | {"LB, as many updates": (s.changed(adapted=True), "LB")}
 
 
-MEASURED = {
-    "eps1e-3": lambda s, b: s.sharp(b),
-    "largest eigenvalue": lambda s, b: s.measured(b, "eigenvalues", "eigenvalue_1"),
-    "adaptive sharpness": lambda s, b: s.measured(b, "adaptive_sharpness"),
+CURVATURE = {"largest eigenvalue": ("eigenvalues", "eigenvalue_1"), "adaptive sharpness": ("adaptive_sharpness", "value")}
+MEASURED = {"eps1e-3": lambda s, b: s.sharp(b)} | {
+    name: lambda s, b, kind=kind, field=field: s.measured(b, kind, field) for name, (kind, field) in CURVATURE.items()
 }
 
 
 def at_the_loss_of_sb(s: Recipe) -> Quantity:
-    """LB's sharpness where its training loss is the one that SB ends with: between two epochs, on logarithms.
-
-    Not a number where LB's losses do not reach so far.
-    """
+    """LB's sharpness where its training loss is the one that SB ends with."""
     longer = s.changed(adapted=True)
-    return _where_losses_meet(s, (*along(longer, "sharpness", EPOCHS), longer.sharp("LB").jobs), "value")
+    along = [*_sharpness(longer, EPOCHS), longer.sharp("LB").jobs]
+    return _where_losses_meet(s, along, along, "value")
 
 
-def along(longer: Recipe, kind: str, epochs: tuple[int, ...]) -> list[Jobs]:
-    """A measure of the large batch's weights at epochs on its way."""
-    if kind == "sharpness":
-        return [longer.each(lambda seed, e=e: longer.sharpness(longer.train("LB", seed), epoch=e)) for e in epochs]
-    return [longer.each(lambda seed, e=e: Measure(kind=kind, of=(longer.train("LB", seed).at(e),))) for e in epochs]
+def curvature_at_the_loss_of_sb(s: Recipe) -> dict[str, Quantity]:
+    """The other two measures there, by name."""
+    longer = s.changed(adapted=True)
+    losses = _sharpness(longer, CURVED)
+
+    def along(kind: str) -> list[Jobs]:
+        return [longer.each(lambda seed, e=e: Measure(kind=kind, of=(longer.train("LB", seed).at(e),))) for e in CURVED]
+
+    return {name: _where_losses_meet(s, along(kind), losses, field) for name, (kind, field) in CURVATURE.items()}
 
 
-def _where_losses_meet(s: Recipe, measured: Sequence[Jobs], field: str, losses: Sequence[Jobs] | None = None) -> Quantity:
-    """A ``field`` of what was measured on the way, between the two points whose losses hold the loss that SB ends with.
+def _sharpness(longer: Recipe, epochs: Sequence[int]) -> list[Jobs]:
+    """Sharpness of the large batch's weights at epochs on its way, with the losses there."""
+    return [longer.each(lambda seed, e=e: longer.sharpness(longer.train("LB", seed), epoch=e)) for e in epochs]
 
-    The losses are those of the measurements themselves, or of others at the same epochs.
+
+def _where_losses_meet(s: Recipe, measured: Sequence[Jobs], losses: Sequence[Jobs], field: str) -> Quantity:
+    """A ``field`` of what was ``measured`` on LB's way, where its loss is the one that SB ends with.
+
+    It is taken between the two points whose ``losses`` hold that one, on logarithms; not a number where they reach not so far.
     """
-    losses, n = losses or measured, len(measured)
+    n = len(measured)
 
     def read(of_small: dict, *of_large: dict) -> float:
-        loss, value = np.log([r["loss"] for r in of_large[-n:]]), np.log([dig(field)(r) for r in of_large[:n]])
+        value, loss = np.log([dig(field)(r) for r in of_large[:n]]), np.log([r["loss"] for r in of_large[n:]])
         order, wanted = loss.argsort(), np.log(of_small["loss"])
         inside = loss.min() <= wanted <= loss.max()
         return float(np.exp(np.interp(wanted, loss[order], value[order]))) if inside else float("nan")
 
-    more = () if losses is measured else losses
-    return Quantity(side_by_side(s.sharp("SB").jobs, *measured, *more), read)
-
-
-def curvature_at_the_loss_of_sb(s: Recipe) -> dict[str, Quantity]:
-    """The other two measures there, by name, between the epochs of ``CURVED``."""
-    longer = s.changed(adapted=True)
-    losses = along(longer, "sharpness", CURVED)
-    of = {"largest eigenvalue": ("eigenvalues", "eigenvalue_1"), "adaptive sharpness": ("adaptive_sharpness", "value")}
-    return {name: _where_losses_meet(s, along(longer, kind, CURVED), field, losses) for name, (kind, field) in of.items()}
+    return Quantity(side_by_side(s.sharp("SB").jobs, *measured, *losses), read)
 
 
 def table(s: Recipe) -> Table:

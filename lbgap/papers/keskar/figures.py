@@ -4,19 +4,7 @@ along training)."""
 import numpy as np
 
 from lbgap.papers.keskar.data_size import WHOLE, at_size
-from lbgap.papers.keskar.recipes import (
-    BATCHES,
-    EPSILONS,
-    FACTS,
-    ROBUST,
-    VARIANTS,
-    Recipes,
-    augment,
-    conserve,
-    robustly,
-    row_name,
-    vary,
-)
+from lbgap.papers.keskar.recipes import BATCHES, EPSILONS, FACTS, ROBUST, VARIANTS, Recipes, augment, conserve, robustly, vary
 from lbgap.papers.paper import Axis, Figure, Jobs, Quantity, Series, combined, difference, dig, published
 from lbgap.papers.recipe import Recipe, point
 from lbgap.spec import Measure, Train
@@ -37,7 +25,7 @@ def gap_and_sharpness(recipes: Recipes, along: Recipes, treated: Recipes) -> Fig
     )
     # C1 at each size at which sharpness is measured on all of its images
     shown = [s for n, s in recipes.items() if n != "C1"] + ([at_size(n) for n in WHOLE] if "C1" in recipes else [])
-    pairs = {(plain, row_name(s)): (s, s) for s in shown}
+    pairs = {(plain, s.title): (s, s) for s in shown}
     for n, s in treated.items():
         if n.startswith("C"):  # the others are not augmented
             pairs[remedied, f"{n}, augmented"] = augment(s), augment(s)

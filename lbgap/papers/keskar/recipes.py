@@ -80,11 +80,6 @@ def recipes_of(settings: PaperSettings) -> Recipes:
     }
 
 
-def row_name(recipe: Recipe) -> str:
-    """A network as rows of our own tables name it: on a part of its images with their number."""
-    return recipe.network + (f", {recipe.data.n_train:,} images" if recipe.data.n_train else "")
-
-
 def _recipe(network: str, data: DataSpec, small: int, large: int, epochs: int) -> Recipe:
     return Recipe(f"keskar.{network}", data, small, large, epochs, ADAM, evaluate_every=2, network=network)
 

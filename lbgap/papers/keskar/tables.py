@@ -3,19 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 
-from lbgap.papers.keskar.recipes import (
-    BATCHES,
-    EPSILONS,
-    FACTS,
-    ROBUST,
-    VARIANTS,
-    Recipes,
-    augment,
-    conserve,
-    robustly,
-    row_name,
-    vary,
-)
+from lbgap.papers.keskar.recipes import BATCHES, EPSILONS, FACTS, ROBUST, VARIANTS, Recipes, augment, conserve, robustly, vary
 from lbgap.papers.paper import Jobs, Quantity, Table, combined, difference, dig
 from lbgap.papers.recipe import Columns, Recipe, published_table
 from lbgap.spec import Measure
@@ -65,7 +53,7 @@ def peaks(recipes: Iterable[Recipe]) -> Table:
         best = {b: s.chosen_test_accuracy(b) for b in BATCHES}
         columns = {f"{b}, best - last": difference(best[b], s.accuracy(b)) for b in BATCHES}
         columns["LB's best - SB's last"] = difference(best["LB"], s.accuracy("SB"))
-        cells += s.cells(row_name(s), columns)
+        cells += s.cells(s.title, columns)
     return Table("peaks", "The epoch that is best on the other seeds against the last", "points of test accuracy", tuple(cells))
 
 
@@ -85,7 +73,7 @@ def gaps(recipes: Iterable[Recipe], treated: Recipes) -> Table:
     """LB - SB in test accuracy under three readings, plain and with the augmentation of Table 6 (K1, K11)."""
     cells = []
     for s in recipes:
-        n = row_name(s)
+        n = s.title
         for column, reading in READINGS.items():
             rows = {n: gap(s, reading)}
             if treated.get(s.network) == s and n.startswith("C"):  # the others are not augmented
@@ -116,7 +104,7 @@ def directions(recipes: Recipes) -> Table:
     for s in recipes.values():
         for column, part in PARTS.items():
             share = share_of_the_rise(s, part)
-            cells.append(s.cell(row_name(s), column, combined(lambda rise: 100 * rise, share)))
+            cells.append(s.cell(s.title, column, combined(lambda rise: 100 * rise, share)))
     title = "LB: the rise of the loss in parts of the box"
     return Table("directions", title, "percent of the largest rise, epsilon 1e-3", tuple(cells))
 
@@ -127,8 +115,8 @@ def treated(recipes: Recipes) -> Table:
     for n, s in recipes.items():
         if not n.startswith("C"):  # the others are not augmented
             continue
-        rows = {f"{row_name(s)}, {b}{label}": (of, b) for label, of in (("", s), (", augmented", augment(s))) for b in BATCHES}
-        rows[f"{row_name(s)}, LB, conservative"] = conserve(s), "LB"
+        rows = {f"{s.title}, {b}{label}": (of, b) for label, of in (("", s), (", augmented", augment(s))) for b in BATCHES}
+        rows[f"{s.title}, LB, conservative"] = conserve(s), "LB"
         for name, (of, b) in rows.items():
             columns = {split: of.accuracy(b, split) for split in ("train", "test")}
             columns["training loss"] = of.of_runs(b, dig("final.train.batch.loss"))

@@ -27,7 +27,7 @@ from lbgap.papers.paper import Axis, Figure
 # Okabe-Ito: distinguishable with every common colour blindness. What recurs keeps its colour in every chapter.
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D46"]
 FIXED = {"SB": PALETTE[0], "LB": PALETTE[1], "train": PALETTE[2], "test": PALETTE[3], "published": PALETTE[6]}
-PUBLISHED = "published"  # a line that is hollow among points
+PUBLISHED = "published"  # what begins so is hollow among points; in "published: C1" a name follows, which stands at the mark
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 FEW = 12  # so many points of a line have a marker, a bar and dots; more are a curve
 
@@ -65,12 +65,12 @@ def draw(figure: Figure, data: pd.DataFrame) -> dict[Axis, Canvas]:
     if not panels:
         raise ValueError(f"data is empty; figure '{figure.name}' accepts at least one point")
     points = trace.summary(figure, data)
-    every = list(dict.fromkeys(data["line"]))
+    every = list(dict.fromkeys(map(_look, data["line"])))
     out = {}
     for axis in panels:
         own = data[data["panel"] == axis.name]
         # a line looks the same in every panel, as far as there are colours for that
-        lines = every if len(every) <= len(PALETTE) else list(dict.fromkeys(own["line"]))
+        lines = every if len(every) <= len(PALETTE) else list(dict.fromkeys(map(_look, own["line"])))
         out[axis] = _panel(figure, axis, own, points[points["panel"] == axis.name], lines)
     return out
 
@@ -96,12 +96,14 @@ def _heat(axis: Axis, points: pd.DataFrame) -> Canvas:
 
 
 def _panel(figure: Figure, axis: Axis, data: pd.DataFrame, points: pd.DataFrame, named: list[str]) -> Canvas:
-    """``named`` are the lines that colours and markers are given to, in order, this panel's among them."""
+    """``named`` are the looks that colours and markers are given to, in order, those of this panel's lines among them."""
     if figure.mark == "heat":
         return _heat(axis, points)
-    lines = [line for line in named if (data["line"] == line).any()]
-    spare = itertools.cycle(c for c in PALETTE if c not in [FIXED.get(line) for line in named])
-    colours = {line: FIXED.get(line) or next(spare) for line in named}
+    look = {line: _look(line) for line in dict.fromkeys(data["line"])}
+    lines = [line for line in named if line in look.values()]
+    fixed = {line: FIXED.get(PUBLISHED if line.startswith(PUBLISHED) else line) for line in named}
+    spare = itertools.cycle(c for c in PALETTE if c not in fixed.values())
+    colours = {line: fixed[line] or next(spare) for line in named}
     # a colour that comes again has another marker
     markers = {line: MARKERS[(i + i // len(MARKERS)) % len(MARKERS)] for i, line in enumerate(named)}
     with sns.axes_style("whitegrid"), plt.rc_context(STYLE):
@@ -109,9 +111,11 @@ def _panel(figure: Figure, axis: Axis, data: pd.DataFrame, points: pd.DataFrame,
         ax = canvas.subplots()
         ax.set(title=axis.name, xlabel=axis.x, ylabel=axis.y)
         ax.set(xscale="log" if axis.log_x else "linear", yscale="log" if axis.log_y else "linear")
-        for line in lines:
+        for line in sorted(look, key=lambda line: named.index(look[line])):
             means = points[points["line"] == line].dropna(subset="mean").sort_values("x")
-            _line(ax, figure.mark, data[data["line"] == line], means, markers[line], colours[line], line == PUBLISHED)
+            _line(ax, figure.mark, data[data["line"] == line], means, markers[look[line]], colours[look[line]])
+            if look[line] != line:
+                _name(ax, line.removeprefix(f"{look[line]}: "), means)
         if axis.log_x:
             _few_ticks(ax.xaxis, *ax.get_xlim())
         if axis.log_y:
@@ -124,20 +128,31 @@ def _panel(figure: Figure, axis: Axis, data: pd.DataFrame, points: pd.DataFrame,
         if len(named) > 1:
             style = {"markersize": 5, "linewidth": 0 if figure.mark == "point" else 1.5}
             handles = [Line2D([], [], color=colours[line], marker=markers[line], **style) for line in lines]
-            if figure.mark == "point" and PUBLISHED in lines:
-                handles[lines.index(PUBLISHED)].set_markerfacecolor("none")
+            for handle, line in zip(handles, lines, strict=True):
+                if figure.mark == "point" and line.startswith(PUBLISHED):
+                    handle.set_markerfacecolor("none")
             # a cloud of points leaves no corner free
             beneath = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 2} if figure.mark == "point" else {}
             ax.legend(handles, [line + slopes.get(line, "") for line in lines], **beneath)
     return canvas
 
 
-def _line(
-    ax: plt.Axes, mark: str, seeds: pd.DataFrame, means: pd.DataFrame, marker: str, colour: str, hollow: bool = False
-) -> None:
-    """One line's points, hollow or not, or its mean with interval and seeds."""
+def _look(line: str) -> str:
+    """What a line is drawn and listed as: under its own name, without that of a published mark."""
+    return line.partition(": ")[0] if line.startswith(PUBLISHED) else line
+
+
+def _name(ax: plt.Axes, name: str, points: pd.DataFrame) -> None:
+    """A name above each point."""
+    for x, y in zip(points["x"], points["mean"], strict=True):
+        ax.annotate(name, (x, y), (0, 4), textcoords="offset points", ha="center", fontsize=8)
+
+
+def _line(ax: plt.Axes, mark: str, seeds: pd.DataFrame, means: pd.DataFrame, marker: str, colour: str) -> None:
+    """One line's points, hollow where they are published, or its mean with interval and seeds."""
     of_a_seed = {"color": colour, "alpha": 0.4}
     if mark == "point":
+        hollow = seeds["line"].str.startswith(PUBLISHED).all()
         face = {"facecolors": "none", "linewidths": 1.2} if hollow else {"linewidths": 0, "alpha": 0.8}
         ax.scatter(seeds["x"], seeds["y"], **{"s": 22, "marker": marker, "color": colour} | face)
     elif len(means) <= FEW:

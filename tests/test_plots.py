@@ -159,6 +159,14 @@ def test_published_points_are_hollow_and_ours_are_filled():
     assert [h.get_markerfacecolor() == "none" for h in ax.get_legend().legend_handles] == [False, True]
 
 
+def test_a_published_point_bears_its_name_and_shares_a_line_of_the_legend():
+    rows = [(LEFT.name, line, 0, x, 2.0) for x, line in enumerate(("ours", "published: C1", "published: C2"))]
+    (ax,) = axes_of(figure(LEFT, mark="point"), frame(*rows))
+    assert [words.get_text() for words in ax.get_legend().get_texts()] == ["ours", "published"]
+    assert {(words.get_text(), *words.xy) for words in ax.texts} == {("C1", 1, 2.0), ("C2", 2, 2.0)}
+    assert [len(points.get_facecolors()) for points in ax.collections] == [1, 0, 0]
+
+
 def test_every_line_a_palette_has_can_be_drawn():
     """As many lines as there are markers; of their colours, none is used twice."""
     names = [f"line {i}" for i in range(len(MARKERS))]

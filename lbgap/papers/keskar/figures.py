@@ -35,8 +35,10 @@ def gap_and_sharpness(recipes: Recipes, along: Recipes, treated: Recipes) -> Fig
         pairs |= {(varied, variant): (vary(along["F1"], variant),) * 2 for variant in VARIANTS}
     series = [_dots(axis.name, line, large, small) for (axis, line), (large, small) in pairs.items()]
     panels = tuple(dict.fromkeys(axis for axis, _ in pairs))
-    reported = {plain: _published("table2", "table3"), remedied: _published("table6") + _published("table7")}
-    series += [published(axis.name, *reported[axis]) for axis in panels if axis in reported]
+    reported = [(plain, "published", ("table2", "table3"))]
+    reported += [(remedied, "published, augmented", ("table6",)), (remedied, "published, conservative", ("table7",))]
+    for axis, line, tables in reported:
+        series += [published(axis.name, xy, line=f"{line}: {n}") for n, xy in _published(*tables).items() if axis in panels]
     return Figure("gap_and_sharpness", "Sharpness against the gap", panels, tuple(series), mark="point")
 
 
@@ -47,13 +49,13 @@ def _dots(panel: str, line: str, large: Recipe, small: Recipe) -> Series:
     return Series(panel, line, both.jobs, lambda *results: [both.value(*results)])
 
 
-def _published(*tables: str) -> list[tuple[float, float]]:
-    """LB - SB in test accuracy and LB's sharpness of every network, from the columns of the paper's tables."""
+def _published(*tables: str) -> dict[str, tuple[float, float]]:
+    """By network: LB - SB in test accuracy and LB's sharpness, from the columns of the paper's tables."""
     rows: dict[str, dict[str, list[float]]] = {}
     for of in (FACTS["tables"][name] for name in tables):
         for network, values in of["rows"].items():
             rows.setdefault(network, {}).update(zip(of["columns"], values, strict=True))
-    return [(r["test_LB"][0] - r["test_SB"][0], r["eps1e-3_LB"][0]) for r in rows.values()]
+    return {n: (r["test_LB"][0] - r["test_SB"][0], r["eps1e-3_LB"][0]) for n, r in rows.items()}
 
 
 def curves(recipes: Recipes) -> Figure:

@@ -65,8 +65,8 @@ def _beyond(recipes: Recipes, along: Recipes) -> tuple[tuple[Table, ...], tuple[
     """What we ask beyond the paper, of the networks that are chosen."""
     shown, drawn, rules = [], [], []
     if "F1" in recipes:
-        shown += [both_treated.table(along["F1"]), equal_updates.table(along["F1"]), own_order.table(recipes["F1"])]
-        rules += [*both_treated.rules(along["F1"]), *equal_updates.rules(along["F1"]), *fresh_seeds.rules(along["F1"])]
+        shown += [m.table(along["F1"]) for m in (both_treated, equal_updates, fresh_seeds)] + [own_order.table(recipes["F1"])]
+        rules += [rule for m in (both_treated, equal_updates, fresh_seeds) for rule in m.rules(along["F1"])]
         rules += own_order.rules(recipes["F1"])
     if "C1" in recipes:
         shown += [data_size.precision_table(recipes), data_size.table(), tuned.table()]

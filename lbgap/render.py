@@ -249,8 +249,9 @@ def _keys(keys: tuple[str, ...]) -> str:
 def panels(figure: Figure, drawings: Iterable[str]) -> str:
     """The panels of a figure, side by side where the page is wide enough, and what its bars are: the same everywhere."""
     means = "Lines: mean over seeds; bars and bands: its 95% interval; dots and thin lines: single seeds."
-    logs = " On a logarithmic axis mean and interval are those of the logarithms."
-    note = "A point a seed." if figure.mark == "point" else means + logs * any(axis.log_y for axis in figure.panels)
+    if any(axis.log_y for axis in figure.panels):
+        means += " On a logarithmic axis mean and interval are those of the logarithms."
+    note = {"point": "A point a seed.", "heat": "Colour: mean over seeds."}.get(figure.mark, means)
     inside = "".join(f"<div>{drawing}</div>" for drawing in drawings)
     return f"<div class='lbgap-figure'>{inside}</div><p class='lbgap-note'>{note}</p>"
 

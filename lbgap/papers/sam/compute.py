@@ -123,7 +123,8 @@ def tuned_rules(arms: Arms) -> Iterator[tuple[str, Case]]:
 
 # lines of the figure: what a row of the table adds at each cost
 LINES = {
-    "SB": ("SB", "SB, SAM"),
+    "SB": ("SB",),
+    "SB, SAM": ("SB, SAM",),
     "LB": ("LB", "LB, twice the updates", "LB, four times the updates"),
     "LB, SAM": ("LB, SAM", "LB, SAM, twice the updates"),
 }

@@ -6,7 +6,7 @@ NOTES = {
     "the small one; the report's inference mode stands beside it",
     "V3": "that sharpness drops 'in a few cases' is not tested",
     "V4": "asked of every batch of MNIST, where Adam was run: it holds at the two smaller ones and not at the large one; Adam "
-    "has Keras' default rate and SGD a tuned one: with both tuned, Adam tests better at either batch",
+    "has Keras' default rate and SGD a tuned one: with both tuned, and without SAM, Adam's accuracy is higher at either batch",
     "V5": "processor time of whole runs, evaluations included; 'about twice' is read as 1.5 to 2.5 times",
     "A2": "on a network that makes few updates: whether it has begun to over-fit at all, the second rule says",
     "A3": "that m-sharpness with a small m predicts the gap better is not tested",

@@ -124,7 +124,7 @@ class Chapter:
         devices = ", ".join(sorted({r.provenance["device"] for r in records})) or "none"
         display(
             Markdown(
-                f"**Verdicts** of {len(judged)} claims, {badges.counts(judged)}.  \n"
+                f"**Verdicts** of {len(judged)} claims, one for each scope, {badges.counts(judged)}.  \n"
                 f"**Records:** {len(records)} of {len(jobs)} jobs, {hours:.1f} hours of computing, one thread a job, on: "
                 f"{devices}."
             )
@@ -234,7 +234,7 @@ class Chapter:
     def _command(self, name: str, rows: Iterable[str] = ()) -> str:
         """How to run what is missing of a table or figure, in the smallest profile that lacks some of it, and its cost.
 
-        Where ``rows`` of a table are named, in the smallest profile that lacks some of these.
+        Where ``rows`` of a table are named, in the smallest profile that lacks some of these. Empty where no job would help.
         """
         asked = {f"{name}/{row}" for row in rows} or {name}
         for study in reversed(report.committed_studies(self.paper.name)):
@@ -242,6 +242,8 @@ class Chapter:
             if any(job not in self.store for job in needed):
                 break
         jobs = report.with_parents([j for j in study.jobs([name]) if j not in self.store], self.store)
+        if not jobs:
+            return ""
         profile = study.profile
         device = "cuda" if profile == "paper" else "cpu"
         seconds = sum(cost.seconds(j, device) for j in jobs)
@@ -256,7 +258,8 @@ class Chapter:
         if not absent:
             return ""
         rows = html.escape(render.rows_in_words(absent, frame))
-        return f"<p class='lbgap-note'>Not run: {rows}. The whole table: {self._command(name, absent)}.</p>"
+        whole = f" The whole table: {command}." if (command := self._command(name, absent)) else ""
+        return f"<p class='lbgap-note'>Not run: {rows}.{whole}</p>"
 
     def _show(self, figure: Figure, data: pd.DataFrame, prefix: str = "") -> None:
         points = trace.summary(figure, data)

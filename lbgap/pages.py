@@ -135,7 +135,8 @@ def benchmark(name: str | None = None) -> None:
     if any("target" in r for r in lines):
         columns["target"] = [f"{r['target']}: {'met' if r['met'] else 'missed'}" if "target" in r else "" for r in lines]
     shown = pd.DataFrame(columns, index=pd.Index([html.escape(r["what"]) for r in lines], name="time of"))
-    note = f"Median of repeated runs, least and greatest, on {found['machine']}, torch {found['torch']}."
+    runs = "Median of repeated runs, least and greatest (where all are one, timed once)"
+    note = f"{runs}, on {found['machine']}, torch {found['torch']}."
     display(HTML(render.styled(shown, "Speed", classes="speed") + f"<p class='lbgap-note'>{html.escape(note)}</p>"))
 
 

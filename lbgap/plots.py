@@ -283,6 +283,7 @@ def _forest_panel(panel: str, found: pd.DataFrame) -> Canvas:
         for line in of.itertuples():
             _forest_mark(ax, line)
     low, high = _forest_axis(ax, panel)
+    names = []
     for y_label, of in places:
         first = of.iloc[0]
         ax.fill_betweenx(
@@ -292,25 +293,37 @@ def _forest_panel(panel: str, found: pd.DataFrame) -> Canvas:
             color=BAND,
             zorder=0,
         )
-        label = _row_label(of, panel)
+        label, own = _row_labels(of, panel)
+        names += own
         # from the left edge of the drawing: names of networks, beside the marks, leave the axes less width than a label takes
         at = blended_transform_factory(canvas.transFigure, ax.transData)
         words = ax.text(0.01, y_label, label, transform=at, va="center", fontsize=10, in_layout=False)
         words.set_url(f"{first['paper']}.html#{trace.anchor(first['paper'], first['id'])}")
     marks = pd.concat([of for _, of in places])
-    ax.set_yticks(marks["y"], marks["network"], fontsize=9)
+    ax.set_yticks(marks["y"], names, fontsize=9)
     ax.set_ylim(y - 0.9, -0.8)
     return canvas
 
 
-def _row_label(of: pd.DataFrame, panel: str) -> str:
-    """A claim and what is measured, without the network; of several treatments all their names."""
+def _row_labels(of: pd.DataFrame, panel: str) -> tuple[str, list[str]]:
+    """What the settings of a claim have in common, as the words over them; of each its network, with what is its own."""
     first = of.iloc[0]
-    words = [line["setting"].removeprefix(line["network"]).lstrip(":, ") for _, line in of.iterrows()]
-    treatments, _, measured = zip(*(w.rpartition(": ") for w in words), strict=True)
-    what = ": ".join(filter(None, [", ".join(dict.fromkeys(treatments)), measured[0]]))
+    words = [line["setting"].removeprefix(line["network"]).lstrip(":, ").rpartition(": ") for _, line in of.iterrows()]
+    conditions = [[c for c in on.strip(", ").split(", ") if c] for on, _, _ in words]
+    shared = [c for c in conditions[0] if all(c in of_one for of_one in conditions)]
+    what = ": ".join(filter(None, [", ".join(shared), _merged([measured for _, _, measured in words])]))
     unit = f" [{first['scale']}]" if panel == "own units" and first["scale"] not in what else ""
-    return textwrap.shorten(f"{first['id']} {what}{unit}", LABEL_WIDTH, placeholder=" …")
+    own = [", ".join([n, *(c for c in on if c not in shared)]) for n, on in zip(of["network"], conditions, strict=True)]
+    return textwrap.shorten(f"{first['id']} {what}{unit}", LABEL_WIDTH, placeholder=" …"), own
+
+
+def _merged(phrases: list[str]) -> str:
+    """Phrases of as many words as one that has the words in which they differ side by side; else the first of them."""
+    words = [phrase.split(" ") for phrase in phrases]
+    if len({len(of_one) for of_one in words}) > 1:
+        return phrases[0]
+    places = (dict.fromkeys(place) for place in zip(*words, strict=True))
+    return " ".join(" or ".join(w.rstrip(",") for w in place) + "," * all(w.endswith(",") for w in place) for place in places)
 
 
 def _forest_mark(ax: plt.Axes, line) -> None:

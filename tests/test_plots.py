@@ -304,10 +304,25 @@ def test_a_claim_in_a_forest_leads_to_its_place_in_the_papers_page():
         assert colour not in drawn and (on_the_page in drawn or colour == UNDECIDED or colour == BAND)
 
 
-def test_treatments_of_one_claim_are_both_named():
-    both = [claim("K13", 1.0, setting=f"F1, {how}: test accuracy") for how in ("adversarial", "stability")]
+@pytest.mark.parametrize(
+    ("settings", "over", "each"),
+    [
+        (["F1, tanh: gap", "F1, dropout: gap"], "gap", ["F1, tanh", "F1, dropout"]),
+        (["F1, at full size, line: rise", "F1, line: rise"], "line: rise", ["F1, at full size", "F1"]),
+        (
+            ["F1: batch 512 - batch 8, points", "F1: batch 64 - batch 8, points"],
+            "batch 512 or 64 - batch 8, points",
+            ["F1"] * 2,
+        ),
+        (["F1: test error, mean", "F1: test loss, mean"], "test error or loss, mean", ["F1"] * 2),
+        (["F1: a gap", "F1: gap"], "a gap", ["F1"] * 2),
+    ],
+)
+def test_over_the_settings_of_a_claim_stands_what_they_share_and_beside_each_what_is_its_own(settings, over, each):
+    both = [claim("K13", 1.0, setting=setting) for setting in settings]
     (panel,) = forest(pd.DataFrame(both))["points of accuracy or error"].axes
-    assert [t.get_text() for t in panel.texts] == ["K13 adversarial, stability: test accuracy"]
+    assert [t.get_text() for t in panel.texts] == [f"K13 {over}"]
+    assert [t.get_text() for t in panel.get_yticklabels()] == each
 
 
 def test_words_in_a_drawing_keep_their_digits():

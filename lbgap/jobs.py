@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 import lbgap
@@ -43,7 +43,12 @@ class Cache:
         return self.folder / weights.run.key / f"{weights.epoch}.safetensors"
 
     def __contains__(self, weights: Weights) -> bool:
-        return self.path(weights).exists()
+        """Whether they are there, whole: a file that was cut off by a full disk or a power cut is as good as gone."""
+        try:
+            with safe_open(self.path(weights), "pt"):
+                return True
+        except (FileNotFoundError, SafetensorError):
+            return False
 
     def get(self, weights: Weights) -> train.State:
         """The state dict; WeightsMissing where it is not there."""
@@ -60,6 +65,7 @@ class Cache:
             save_file(state, partial)
             partial.replace(path)
         except (OSError, SafetensorError) as error:
+            partial.unlink(missing_ok=True)
             raise OSError(f"weights {path} cannot be written ({error})") from error
 
 
@@ -79,19 +85,22 @@ class Group:
 class Checkpoint:
     """Where a job or a group is put down, in the cache, every ``every`` seconds and at ``deadline`` (:mod:`lbgap.pauses`).
 
-    A file of another job, of another version of this library or of torch, or a damaged one, is passed over with one line. It
-    goes when the job is done.
+    A file of another job, of another version of this library or of torch, from another kind of device, or a damaged one, is
+    passed over with one line. It goes when the job is done.
     """
 
     job: Job | Group
     cache: Cache
     keep: frozenset[Weights] = frozenset()
     purpose: str = "record"  # or "weights": a run that is repeated for its weights records nothing else
+    device: str = "cpu"
     every: float = 120.0
     deadline: float | None = None  # of time.monotonic()
     before: float = 0.0  # seconds that earlier pieces of the job took
+    processor_before: float = 0.0  # of the processor
     resumed: int = 0
     _begun: float = field(default_factory=time.perf_counter)
+    _processor_begun: float = field(default_factory=time.process_time)
     _saved: float = field(default_factory=time.monotonic)
 
     @property
@@ -100,11 +109,22 @@ class Checkpoint:
         return self.cache.folder.with_name("checkpoints") / f"{self.job.key}.{self.purpose}.pt"
 
     def _header(self) -> dict[str, Any]:
-        return {"key": self.job.key, "version": lbgap.__version__, "torch": str(torch.__version__)}
+        return {
+            "key": self.job.key,
+            "version": lbgap.__version__,
+            "torch": str(torch.__version__),
+            "device": self.device,
+            # of a group, so that the next sweep can tell which runs it was of
+            "runs": [run.key for run in self.job.runs] if isinstance(self.job, Group) else [],
+        }
 
     def seconds(self) -> float:
         """What the job has taken so far, earlier pieces included."""
         return self.before + time.perf_counter() - self._begun
+
+    def processor_seconds(self) -> float:
+        """What the job has taken of the processor so far, earlier pieces included."""
+        return self.processor_before + time.process_time() - self._processor_begun
 
     def load(self) -> dict[str, Any] | None:
         """The state last saved of this job, by this version; None where there is none, or weights on the way are gone."""
@@ -113,7 +133,8 @@ class Checkpoint:
         try:
             held = torch.load(self.path, map_location="cpu", weights_only=True)
             header, state = held["header"], held["state"]
-            self.before, self.resumed = held["seconds"], held["resumed"] + 1
+            self.before, self.processor_before = held["seconds"], held["processor_seconds"]
+            self.resumed = held["resumed"] + 1
         except Exception as error:  # whatever a damaged file makes of it
             print(f"checkpoint {self.path} is damaged ({type(error).__name__}); the job begins anew", file=sys.stderr)
             return None
@@ -122,7 +143,7 @@ class Checkpoint:
         faults += [f"is past epoch {w.epoch}, whose weights are gone" for w in passed if w not in self.cache]
         if faults:
             print(f"checkpoint {self.path} {faults[0]}; the job begins anew", file=sys.stderr)
-            self.before, self.resumed = 0.0, 0
+            self.before, self.processor_before, self.resumed = 0.0, 0.0, 0
             return None
         return state
 
@@ -132,18 +153,29 @@ class Checkpoint:
         return now - self._saved >= self.every or (self.deadline is not None and now >= self.deadline)
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write a state, whole or not at all; raises :class:`Stopped` past the deadline."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Write a state, whole or not at all; raises :class:`Stopped` past the deadline.
+
+        Where it cannot be written, a line says so and the job goes on: a full disk costs its pieces, not the job.
+
+        Raises:
+            OSError: it cannot be written past the deadline.
+        """
         partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        held = {"header": self._header(), "seconds": self.seconds(), "resumed": self.resumed, "state": state}
+        times = {"seconds": self.seconds(), "processor_seconds": self.processor_seconds(), "resumed": self.resumed}
+        fault = None
         try:
-            torch.save(held, partial)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save({"header": self._header(), **times, "state": state}, partial)
             partial.replace(self.path)
+        except (OSError, RuntimeError) as error:  # torch's writer raises the second
+            fault = OSError(f"checkpoint {self.path} cannot be written ({paths.in_words(error)})")
         finally:
             partial.unlink(missing_ok=True)
         self._saved = time.monotonic()
         if self.deadline is not None and self._saved >= self.deadline:
-            raise Stopped(f"job {self.job.key} was put down")
+            raise fault or Stopped(f"job {self.job.key} was put down")
+        if fault:
+            print(f"{fault}; the job goes on without", file=sys.stderr)
 
     def discard(self) -> None:
         """The job is done."""
@@ -175,15 +207,14 @@ def execute(
         Stopped: the deadline came first; the next call goes on.
     """
     device = _prepared(device)
-    begun, processor_clock = datetime.now(UTC), time.process_time()
-    checkpoint, checksum, pieces = _checkpoint(job, cache, keep, deadline=deadline), None, {}
+    begun = datetime.now(UTC)
+    checkpoint, checksum, pieces = _checkpoint(job, cache, device, keep, deadline=deadline), None, {}
     if parent_diverged:
         results = train.nothing(job) if isinstance(job, Train) else {"diverged": True}
     elif isinstance(job, Train):
         results = _train(job, cache, device, keep, checkpoint)
         checksum = results.pop("checksum")
-        if not checkpoint.resumed:
-            pieces["processor_seconds"] = round(time.process_time() - processor_clock, 3)
+        pieces["processor_seconds"] = round(checkpoint.processor_seconds(), 3)
         if crew := train.divided(job):
             pieces["workers"] = crew.size
     else:
@@ -213,7 +244,7 @@ def execute_together(
     device, begun, n = _prepared(device), datetime.now(UTC), len(group.runs)
     keep = keep or [()] * n
     kept = frozenset(run.at(e) for run, epochs in zip(group.runs, keep, strict=True) for e in epochs)
-    checkpoint = Checkpoint(group, cache, kept, deadline=deadline)
+    checkpoint = Checkpoint(group, cache, kept, device=device, deadline=deadline)
     found = replicas.fit(group.runs, device, keep, lambda run, e, state: cache.put(run.at(e), state), checkpoint)
     more = {"replicas": n} | ({"resumed": checkpoint.resumed} if checkpoint.resumed else {})
     seconds = checkpoint.seconds() / n
@@ -238,10 +269,10 @@ def _provenance(device: str, begun: datetime, seconds: float, checksum: str | No
 
 
 def _checkpoint(
-    job: Job, cache: Cache, keep: Collection[int] = (), purpose: str = "record", deadline: float | None = None
+    job: Job, cache: Cache, device: str, keep: Collection[int] = (), purpose: str = "record", deadline: float | None = None
 ) -> Checkpoint:
     kept = frozenset(job.at(e) for e in keep) if isinstance(job, Train) else frozenset()
-    return Checkpoint(job, cache, kept, purpose, deadline=deadline)
+    return Checkpoint(job, cache, kept, purpose, device, deadline=deadline)
 
 
 def _train(
@@ -261,6 +292,16 @@ def follow(crew: Workers) -> None:
     train.follow(crew, _prepared(None))
 
 
+def put_down_together(cache: Cache) -> dict[Path, list[str]]:
+    """The groups that lie in the cache, put down: by checkpoint, the keys of their runs."""
+    groups = {}
+    for path in cache.folder.with_name("checkpoints").glob("*.record.pt"):
+        with contextlib.suppress(Exception):  # a damaged file is told of when its job is taken up
+            if runs := torch.load(path, map_location="cpu", weights_only=True, mmap=True)["header"]["runs"]:
+                groups[path] = runs
+    return groups
+
+
 def finished(job: Job | Group, cache: Cache) -> None:
     """A job's record is written, or those of a group: nothing of it needs to be taken up again."""
     Checkpoint(job, cache).discard()
@@ -273,8 +314,9 @@ def make_weights(
 
     They go to the cache as in :func:`execute`, and nothing is evaluated.
     """
-    checkpoint = _checkpoint(run, cache, keep, "weights", deadline)
-    _train(run, cache, _prepared(device), keep, checkpoint, stop_after=run.updates_per_epoch * max(keep) if keep else None)
+    device = _prepared(device)
+    checkpoint = _checkpoint(run, cache, device, keep, "weights", deadline)
+    _train(run, cache, device, keep, checkpoint, stop_after=run.updates_per_epoch * max(keep) if keep else None)
     checkpoint.discard()
 
 

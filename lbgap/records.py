@@ -1,5 +1,6 @@
 """The store: one JSON file a job, at ``<first two letters>/<key>.json``, written whole or not at all."""
 
+import errno
 import hashlib
 import json
 import math
@@ -18,6 +19,7 @@ DIGITS = 6
 # rounding: found were 2e-7 at update 1, 1e-4 at 10, 0.1 at 50, and at the end 1.7 points of accuracy on 359 images, which
 # is what another seed does, so that later numbers say nothing of whether it was the same run.
 ROUNDING = {"1": 1e-5, "10": 1e-3}
+NO_LINKS = {errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM, errno.ENOSYS}  # of a file system that has no hard links
 
 
 class BadRecord(ValueError):
@@ -211,8 +213,13 @@ class Store:
                 os.link(partial, path)  # atomic, and refuses to replace: the first of two writers wins
             except FileExistsError:
                 pass
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                if not path.exists():  # of two writers at the same moment the second wins
+                    os.replace(partial, path)
         finally:
-            os.unlink(partial)
+            Path(partial).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -199,21 +199,30 @@ def together(tasks: list[Task], store: Store, cache: Cache, places: int) -> list
     """The tasks, with runs that are quicker together than one after another as groups, in the place of their first.
 
     A group has 4 to 20 runs, and there are as many groups as an executor has places if there are runs enough. What was
-    begun alone, and what is repeated for its weights, stays alone.
+    begun alone, and what is repeated for its weights, stays alone; a group that was put down is the same group again. One of
+    which a run has been recorded since cannot be taken up: its checkpoint goes.
     """
     alike: dict[str, list[Task]] = {}
     for task in tasks:
         if isinstance(task.job, Train) and (kind := replicas.kind(task.job)) and store.get(task.job) is None:
             if not Checkpoint(task.job, cache).path.exists():
                 alike.setdefault(kind, []).append(task)
-    groups: dict[Job, Task] = {}
-    for members in alike.values():
+    free = {task.job.key: task for members in alike.values() for task in members}
+    parts = []
+    for checkpoint, keys in job_files.put_down_together(cache).items():
+        if all(key in free for key in keys):
+            parts.append([free.pop(key) for key in keys])
+        elif any(store.path(key).exists() for key in keys):
+            checkpoint.unlink(missing_ok=True)
+    for kind in alike.values():
+        members = [task for task in kind if task.job.key in free]
         if len(members) < replicas.LEAST or not replicas.pays(members[0].job):
             continue
         number = max(math.ceil(len(members) / replicas.MOST), min(places, len(members) // replicas.LEAST))
-        for i in range(number):
-            first, *others = members[i * len(members) // number : (i + 1) * len(members) // number]
-            groups |= {first.job: replace(first, beside=tuple(others))} | {other.job: None for other in others}
+        parts += [members[i * len(members) // number : (i + 1) * len(members) // number] for i in range(number)]
+    groups: dict[Job, Task | None] = {}
+    for first, *others in parts:
+        groups |= {first.job: replace(first, beside=tuple(others))} | {other.job: None for other in others}
     return [group for task in tasks if (group := groups.get(task.job, task)) is not None]
 
 

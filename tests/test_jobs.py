@@ -115,6 +115,17 @@ def test_weights_come_back_bit_for_bit(cache, rng):
         assert again[name].numpy().tobytes() == value.numpy().tobytes()
 
 
+@pytest.mark.parametrize("left", [0, 7, 100, -1])
+def test_weights_that_were_cut_off_are_none(cache, left):
+    run = digits_run(epochs=1)
+    execute(run, cache)
+    whole = cache.path(run.at()).read_bytes()
+    cache.path(run.at()).write_bytes(whole[:left])
+    assert run.at() not in cache
+    with pytest.raises(jobs.WeightsMissing):
+        cache.get(run.at())
+
+
 def test_absent_weights_are_an_error(cache):
     run = digits_run()
     missing = f"^weights of run {run.key} after epoch 3 are not in {cache.folder}$"
@@ -333,7 +344,7 @@ def test_provenance_says_where_a_record_comes_from(cache):
 
 
 def test_a_quantity_may_read_how_long_the_processor_was_busy(cache, store):
-    """Of a run in one piece; the number is its provenance's, and no result."""
+    """The number is its provenance's, and no result."""
     run = digits_run(epochs=1)
     record = execute(run, cache)
     store.put(record)

@@ -1,5 +1,6 @@
 """The store: whole records or none, nothing edited is read, nothing written is lost."""
 
+import errno
 import json
 import math
 import os
@@ -107,6 +108,17 @@ def test_a_crash_while_writing_leaves_nothing(store, monkeypatch, call):
     assert files(store.folder) == before
     assert list(store) == [kept]
     assert store.put(record()) == record()
+
+
+def test_a_file_system_without_links_holds_records_too(store, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EOPNOTSUPP, "operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    kept = store.put(record())
+    assert store.put(Record(kept.job, {"value": 9.0}, {})) == kept, "what is there stays"
+    assert list(files(store.folder)) == [str(store.path(kept.key).relative_to(store.folder))]
+    assert list(Store(store.folder)) == [kept]
 
 
 def test_what_a_killed_writer_left_is_not_a_record(store, tmp_path):

@@ -306,6 +306,29 @@ def test_a_deadline_puts_a_group_down_and_the_next_call_goes_on(cache):
 # ---------------------------------------------------------------- in a sweep
 
 
+def test_a_group_that_was_put_down_is_the_same_group_in_the_next_sweep(store, cache):
+    """Though other runs of its kind have records by then, and would be parted otherwise."""
+    runs = [small(i, sgd(), updates=14) for i in range(12)]
+    first, second = (group.each for group in sweep.together(sweep.plan(runs, store, cache), store, cache, 2))
+    with pytest.raises(Stopped):
+        jobs.execute_together(Group(tuple(t.job for t in second)), cache, deadline=time.monotonic())
+    quietly([t.job for t in first[:4]], store, cache)
+    (again, rest) = sorted(sweep.together(sweep.plan(runs, store, cache), store, cache, 1), key=lambda t: -len(t.each))[:2]
+    assert [t.job for t in again.each] == [t.job for t in second] and not rest.beside
+    outcome = quietly(runs, store, cache)
+    assert (outcome.done, outcome.failed) == (8, {})
+    assert [store.get(t.job).provenance.get("resumed") for t in second] == [1] * 6
+
+
+def test_the_checkpoint_of_a_group_of_which_a_run_is_recorded_goes(store, cache):
+    runs = [small(i, sgd(), updates=14) for i in range(4)]
+    with pytest.raises(Stopped):
+        jobs.execute_together(Group(tuple(runs)), cache, deadline=time.monotonic())
+    store.put(jobs.execute(runs[0], cache))
+    assert not any(task.beside for task in sweep.together(sweep.plan(runs, store, cache), store, cache, 1))
+    assert not list(cache.folder.with_name("checkpoints").iterdir())
+
+
 def quietly(of, store, cache, **arguments) -> sweep.Outcome:
     """A sweep in this process."""
     return sweep.complete(of, store, cache, **{"workers": 0, "device": "cpu", "progress": io.StringIO()} | arguments)

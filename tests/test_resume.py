@@ -198,7 +198,7 @@ def test_weights_are_repeated_no_further_than_the_last_epoch_that_is_asked_for(s
         assert all(torch.equal(v, cache.get(spec.at(e))[k]) for k, v in undisturbed.get(spec.at(e)).items())
 
 
-@pytest.mark.parametrize("fault", ["cut", "noise", "empty", "other job", "other version", "other torch"])
+@pytest.mark.parametrize("fault", ["cut", "noise", "empty", "other job", "other version", "other torch", "other device"])
 def test_a_checkpoint_that_is_not_this_runs_is_passed_over_with_one_line(spec, cache, fault, capsys, monkeypatch):
     path = put_down(spec, cache).path
     if fault == "cut":
@@ -212,13 +212,40 @@ def test_a_checkpoint_that_is_not_this_runs_is_passed_over_with_one_line(spec, c
     elif fault == "other version":
         monkeypatch.setattr("lbgap.__version__", "0.0")
     else:
-        held = torch.load(path, weights_only=True)
-        torch.save(held | {"header": held["header"] | {"torch": "1.0"}}, path)
+        held, what = torch.load(path, weights_only=True), fault.removeprefix("other ")
+        torch.save(held | {"header": held["header"] | {what: {"torch": "1.0", "device": "cuda"}[what]}}, path)
     record = execute(spec, cache)
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and said.startswith(f"checkpoint {path} ") and said.endswith("; the job begins anew\n")
     assert record.agrees(execute(spec, Cache(cache.folder / "other")))
     assert "resumed" not in record.provenance
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("the writer failed")])
+def test_a_checkpoint_that_cannot_be_written_costs_a_line_and_not_the_run(spec, cache, error, monkeypatch, capsys):
+    def fail(held, file):
+        file.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(Checkpoint, "due", lambda self: True)
+    undisturbed = execute(spec, Cache(cache.folder / "other"))
+    monkeypatch.setattr(torch, "save", fail)
+    assert execute(spec, cache).agrees(undisturbed)
+    path = Checkpoint(spec, cache).path
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == spec.updates and len(set(lines)) == 1
+    assert lines[0].startswith(f"checkpoint {path} cannot be written (") and lines[0].endswith("; the job goes on without")
+    assert not list(path.parent.iterdir())
+    with pytest.raises(OSError, match="^checkpoint .* cannot be written"):  # at its deadline there is nothing to go on from
+        execute(spec, cache, deadline=time.monotonic())
+
+
+def test_a_resumed_run_tells_the_processor_time_of_all_its_pieces(spec, cache):
+    path = put_down(spec, cache).path
+    held = torch.load(path, weights_only=True)
+    assert 0 < held["processor_seconds"] < 100
+    torch.save(held | {"processor_seconds": 1000.0}, path)
+    assert 1000 < execute(spec, cache).provenance["processor_seconds"] < 1100
 
 
 def test_a_checkpoint_past_weights_that_are_gone_is_of_no_use(spec, cache, capsys):

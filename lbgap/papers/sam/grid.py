@@ -4,6 +4,7 @@
 ``training=True``, so that dropout is off.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -151,8 +152,8 @@ def reference(s: Recipe) -> tuple[Job, ...]:
 
 
 def seconds(s: Recipe, batch: int | str) -> Quantity:
-    """Processor time of each run, evaluations included, in seconds."""
-    return s.of_runs(batch, dig("provenance.processor_seconds"))
+    """Processor time of each run, evaluations included, in seconds; not a number for a run that trained beside others."""
+    return s.of_runs(batch, lambda r: r["provenance"].get("processor_seconds", math.nan))
 
 
 def time_table(arms: Places, rho: float) -> Table:

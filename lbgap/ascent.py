@@ -55,7 +55,6 @@ def ascended(
     norm: str = "2",
     adaptive: bool = False,
     gradients: Sequence[Tensor | None] | None = None,
-    decays: Sequence[float] | None = None,
 ) -> Iterator[None]:
     """Inside, the parameters stand at w + e(w); outside, bit for bit at w.
 
@@ -63,15 +62,12 @@ def ascended(
         parameters: of the network; those that do not require a gradient stay.
         rho, norm, adaptive: as in :func:`perturbation`.
         gradients: of the parameters that do, from which e(w) is made (None: their present ``.grad``).
-        decays: of the same, weight decays that enter e(w): it is made of g + decay w (None: of g alone).
     Raises:
         ValueError: what :func:`perturbation` raises.
     """
     weights = [p for p in parameters if p.requires_grad]
     with torch.no_grad():
         found = [p.grad for p in weights] if gradients is None else list(gradients)
-        if decays is not None:
-            found = [g if g is None else g.add(w, alpha=d) for g, w, d in zip(found, weights, decays, strict=True)]
         steps = perturbation(weights, found, rho, norm, adaptive)
         origin = [p.detach().clone() for p in weights]
         moved = [i for i, step in enumerate(steps) if step is not None]

@@ -117,7 +117,7 @@ def _slice(
                 loss, score = forward(x, y)
             (loss if weight == 1.0 else loss * weight).backward()
         return loss.detach(), score
-    settled = {"rho": sam.rho, "norm": sam.norm, "adaptive": sam.adaptive, "decays": decays}
+    settled = {"rho": sam.rho, "norm": sam.norm, "adaptive": sam.adaptive}
     at_w, gradients = None, None
     for ascent in range(sam.ascents):
         # passes of one update share their dropout masks: all but the last leave the generators as they found them
@@ -126,6 +126,8 @@ def _slice(
                 with nullcontext() if gradients is None else ascended(parameters, gradients=gradients, **settled):
                     loss, score = forward(x, y)
                     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+                    if decays is not None:  # of the weights where the gradient was taken, as if they were part of the loss
+                        gradients = _decayed(gradients, parameters, decays)
         at_w = at_w or (loss.detach(), score)
     there = ascended(parameters, gradients=gradients, **settled)
     with there, _mode(model, sam.inference_mode == "both"), _alone(model, not last):
@@ -133,6 +135,12 @@ def _slice(
             loss, _ = forward(x, y)
         (loss if weight == 1.0 else loss * weight).backward()
     return at_w
+
+
+def _decayed(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor], decays: Sequence[float]) -> list[Tensor | None]:
+    """g + decay w, where there is a gradient."""
+    decayed = zip(gradients, parameters, decays, strict=True)
+    return [g if g is None else g.add(p.detach(), alpha=d) for g, p, d in decayed]
 
 
 def _alone(model: nn.Module, alone: bool = True):

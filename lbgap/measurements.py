@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from lbgap.values import Count, Frozen, Positive
+from lbgap.values import Count, Finite, Frozen, Positive
 
 Seed = Annotated[int, Field(ge=0, strict=True)]
 Reading = Literal["batch", "running", "reestimated"]
@@ -97,8 +97,8 @@ class Path(Frozen):
     """Arguments of :func:`lbgap.measure.path`."""
 
     shape: Literal["linear", "curvilinear"] = "linear"
-    low: float = -1.0
-    high: float = 2.0
+    low: Finite = -1.0
+    high: Finite = 2.0
     points: Count = 25
     batch_norm: Literal["batch", "reestimated"] = "batch"
 

@@ -103,8 +103,9 @@ def judge_case(case: Case, store: Store) -> Finding:
     found = judge(case.rule, *(np.array(side, float) for side in zip(*pairs, strict=True)))
     if case.unasked:
         return _unasked(found, case.unasked)
-    if case.given and (presupposed := judge_case(case.given, store)).verdict not in ("replicated", "not run"):
-        return _unasked(found, f"presupposes what is {presupposed.verdict} ({case.given.label})")
+    if case.given and (presupposed := judge_case(case.given, store)).verdict != "replicated":
+        why = f"presupposes what is {presupposed.verdict} ({case.given.label})"
+        return replace(found, verdict="not run", reason=why) if presupposed.verdict == "not run" else _unasked(found, why)
     return found
 
 

@@ -67,7 +67,7 @@ def by_the_formula(model, x, y, rho: float, decay: float = 0.0, adaptive: bool =
         if ascent == ascents:
             return list(g)
         size = [w.abs() if adaptive else torch.ones_like(w) for w in start]
-        g = [a + decay * w for a, w in zip(g, start, strict=True)]
+        g = [a + decay * p.detach() for a, p in zip(g, model.parameters(), strict=True)]
         length = math.sqrt(sum(float((t * a).square().sum()) for t, a in zip(size, g, strict=True)))
         step = [rho * t * t * a / length for t, a in zip(size, g, strict=True)]
 
@@ -89,8 +89,11 @@ def test_a_radius_of_zero_is_the_base_optimizer_bit_for_bit(problem, name, dropo
     assert not same(*(trained(model, OPTIMIZERS[name], x, y, 1, **values) for values in ({}, {"rho": 0.5})))
 
 
+BOTH = {"ascents": 3, "decay_ascends": True}  # the decay is that of the weights where each gradient is taken
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("values", [{}, {"adaptive": True}, {"ascents": 3}, {"decay_ascends": True}], ids=str)
+@pytest.mark.parametrize("values", [{}, {"adaptive": True}, {"ascents": 3}, {"decay_ascends": True}, BOTH], ids=str)
 def test_a_step_is_the_optimizers_with_the_gradient_of_the_formula(problem, name, values):
     model, x, y = problem
     ours = trained(model, OPTIMIZERS[name], x, y, 1, rho=0.3, **values)

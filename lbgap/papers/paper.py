@@ -78,6 +78,11 @@ def difference(a: Quantity, b: Quantity) -> Quantity:
     return combined(operator.sub, a, b)
 
 
+def ratio(a: Quantity, b: Quantity) -> Quantity:
+    """a / b for each seed, of numbers that are not negative: infinite where b alone is 0, undefined where both are."""
+    return combined(lambda a, b: a / b if b != 0 else math.inf if a > 0 else math.nan, a, b)
+
+
 def constant(like: Quantity, value: float = 0.0) -> Quantity:
     """One number for every seed of another quantity, which a rule compares with it."""
     return Quantity(like.jobs, lambda *_: value, reads_diverged=True)

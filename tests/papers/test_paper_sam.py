@@ -214,6 +214,7 @@ def test_the_one_rate_of_sgd_is_the_best_of_the_small_batch():
         ({"rho": -0.1}, "rho is -0.1; accepted is greater than or equal to 0"),
         ({"m": 512}, "m is 512; accepted is 1 to the largest batch's 256"),
         ({"batches": [64, 32]}, "batches is 64, 32; accepted are increasing ones"),
+        ({"batches": [8, 16]}, "batches is 8, 16; accepted is a largest of 32 or more, or an m of its own"),
         ({"optimizer": "lamb"}, "optimizer is 'lamb'; accepted is 'sgd' or 'adam'"),
         ({"networks": ["F1"]}, "networks contains 'F1'; profile quick accepts digits"),
         ({"profile": "cpu", "networks": ["F1"]}, "networks contains 'F1'; profile cpu accepts MNIST, CIFAR-10"),

@@ -138,8 +138,10 @@ def test_the_peak_is_the_vertex_of_a_parabola_in_the_logarithm(rng):
     rates = np.arange(-4.0, 3)
     for vertex in rng.uniform(-2.4, 1.4, 20):
         assert peaks.peak(rates, np.exp(0.3 * (rates - vertex) ** 2 - 1)) == pytest.approx(vertex)
-    uneven = np.array([-3.0, -2.0, 0.0, 1.0])
-    assert -2 <= peaks.peak(uneven, [4.0, 1.0, 1.5, 9.0]) <= -1  # within half a step of the best
+        uneven = vertex + np.array([-3.0, -1.0, -0.25, 0.5, 2.0])  # of the best, half a step to its right is 0.375
+        assert peaks.peak(uneven, np.exp(0.3 * (uneven - vertex) ** 2 - 1)) == pytest.approx(vertex)
+    between = [peaks.peak([0, 1, 4], [left, 1.0, right]) for left, right in rng.uniform(1, 9, (50, 2))]
+    assert 0.5 <= min(between) and max(between) <= 2.5, "within half a step of the best"
 
 
 def test_many_curves_at_once_are_one_after_another(rng):
@@ -319,6 +321,9 @@ def test_own_settings_reach_every_run():
     assert {run.optimizer.momentum for run in trained} == {0.0, 0.8}
     effective = {round(run.optimizer.learning_rate / (1 - run.optimizer.momentum), 9) for run in trained}
     assert effective == {0.125, 0.3}
+    assert {
+        len(curve.rates) for curve in Sweeps(setups("cpu", networks=["F1"], rates=[1, 1])["F1"]).epochs["SGD"].values()
+    } == {1}
     assert {run.batch_size for run in trained if run.updates == 60} >= {32, 512}
 
 
@@ -331,6 +336,14 @@ def test_own_settings_reach_every_run():
         ({"batch_sizes": []}, "batch_sizes is []; accepted is at least 1 item"),
         ({"steps": 5}, "steps is 5; accepted is greater than or equal to 20"),
         ({"momentum": 1}, "momentum is 1; accepted is less than 1"),
+        (
+            {"networks": ["F1"], "epochs": 2},
+            "epochs is 2; accepted is what makes 20 updates or more, and batch 256 makes 16 in",
+        ),
+        (
+            {"networks": ["F1"], "batch_sizes": [16, 2048], "epochs": 5},
+            "batch_sizes is 2048; accepted is what makes 20 updates or more, and batch 2048 makes 5 in 5 epochs",
+        ),
         (
             {"networks": ["F1"], "batch_sizes": [4096]},
             "batch_size is 4096; mnist with 2048 training examples accepts 1 to 2048",

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from lbgap.papers.keskar.figures import SHAPES, batch_sizes, epochs_shown, path, sharpness_after, warm_started
 from lbgap.papers.keskar.recipes import EPSILONS, FACTS, ROBUST, VARIANTS, Recipes, augment, conserve, robustly, vary
-from lbgap.papers.keskar.tables import share_of_the_rise, sharpness_ratio
-from lbgap.papers.paper import Case, Claim, Quantity, claims, combined, constant, dig
+from lbgap.papers.keskar.tables import share_of_the_rise
+from lbgap.papers.paper import Case, Claim, Quantity, claims, combined, constant, dig, ratio
 from lbgap.papers.recipe import Recipe, published_effect
 from lbgap.stats import Difference, Equivalence, Ratio, Rule, Trend
 
@@ -119,7 +119,7 @@ def trends(label: str, s: Recipe, only: tuple[str, ...] = ("K7", "K8", "K10")) -
 def _on_figures(n: str, s: Recipe) -> Iterator[tuple[str, Case]]:
     yield from trends(n, s)
     large, small = ([Quantity(sharpness_after(s, b, e), dig("value")) for e in epochs_shown(s)] for b in ("LB", "SB"))
-    last, first = (combined(sharpness_ratio, large[i], small[i]) for i in (-1, 0))
+    last, first = (ratio(large[i], small[i]) for i in (-1, 0))
     yield "K10", s.case(f"{n}: LB / SB, last epoch against first", Ratio(10), last, first)
 
 

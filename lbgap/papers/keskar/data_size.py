@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from lbgap.papers.keskar.recipes import ADAM, BATCHES, BF16, DATA, FACTS, Recipes
 from lbgap.papers.keskar.tables import READINGS, gap
-from lbgap.papers.paper import Axis, Case, Figure, Quantity, Table, combined, difference, published
+from lbgap.papers.paper import Axis, Case, Figure, Quantity, Table, combined, difference, published, ratio
 from lbgap.papers.recipe import Recipe, point
 from lbgap.spec import DataSpec
 from lbgap.stats import Difference, Equivalence, Ratio, Trend
@@ -40,7 +40,7 @@ def sampled(s: Recipe, batch: str) -> Quantity:
 
 def sharpness_ratio(s: Recipe) -> Quantity:
     """LB / SB, full space, epsilon 1e-3."""
-    return combined(lambda large, small: large / small, s.sharp("LB"), s.sharp("SB"))
+    return ratio(s.sharp("LB"), s.sharp("SB"))
 
 
 def table() -> Table:
@@ -121,7 +121,7 @@ def precision_table(recipes: Recipes) -> Table:
         columns = {"test, float32": s.accuracy(b), "test, bfloat16": other.accuracy(b)}
         columns["test, difference"] = difference(other.accuracy(b), s.accuracy(b))
         columns |= {"eps1e-3, float32": s.sharp(b), "eps1e-3, bfloat16": other.sharp(b)}
-        columns["sharpness, ratio"] = combined(lambda new, old: new / old, other.sharp(b), s.sharp(b))
+        columns["sharpness, ratio"] = ratio(other.sharp(b), s.sharp(b))
         cells += s.cells(f"{s.title}, {b}", columns)
     return Table("precision", "C1 trained in float32 and in bfloat16", "percent; points; metric 2.1; ratio", tuple(cells))
 

@@ -3,13 +3,12 @@
 At equal epochs the large batch makes a fraction of the updates, so that its minimum may be sharp because it is not reached yet.
 """
 
-import operator
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from lbgap.papers.keskar.recipes import BATCHES
-from lbgap.papers.paper import Case, Jobs, Quantity, Table, combined, difference, dig, side_by_side
+from lbgap.papers.paper import Case, Jobs, Quantity, Table, difference, dig, ratio, side_by_side
 from lbgap.papers.recipe import Recipe
 from lbgap.spec import Measure
 from lbgap.stats import Ratio
@@ -77,11 +76,11 @@ def table(s: Recipe) -> Table:
         columns |= {name: measured(of, b) for name, measured in MEASURED.items()}
         if row != "SB":
             columns["test, - SB"] = difference(of.accuracy(b), s.accuracy("SB"))
-            columns["eps1e-3, / SB"] = combined(operator.truediv, of.sharp(b), s.sharp("SB"))
+            columns["eps1e-3, / SB"] = ratio(of.sharp(b), s.sharp("SB"))
         cells += of.cells(f"F1, {row}", columns)
     columns = {"eps1e-3": at_the_loss_of_sb(s)} | curvature_at_the_loss_of_sb(s)
     for name in MEASURED:
-        columns[f"{name}, / SB"] = combined(operator.truediv, columns[name], MEASURED[name](s, "SB"))
+        columns[f"{name}, / SB"] = ratio(columns[name], MEASURED[name](s, "SB"))
     cells += s.changed(adapted=True).cells("F1, LB at SB's training loss", columns)
     return Table("equal_updates", "F1 at equal epochs, updates and training loss", "percent; nats; measures", tuple(cells))
 

@@ -1,12 +1,11 @@
 """K7 and K8 on ten seeds that no one had looked at (Q7): their rules, one contrast named beforehand, and what no rule asks."""
 
-import operator
 from collections.abc import Iterator
 
 from lbgap.papers.keskar.claims import trends
 from lbgap.papers.keskar.figures import epochs_shown, warm_started
 from lbgap.papers.keskar.recipes import BATCHES
-from lbgap.papers.paper import Case, Table, combined, difference
+from lbgap.papers.paper import Case, Table, difference, ratio
 from lbgap.papers.recipe import Recipe
 from lbgap.stats import Difference
 
@@ -31,7 +30,7 @@ def table(s: Recipe) -> Table:
             columns["test, - SB"] = difference(accuracy, rows["SB"][0])
         if row not in BATCHES:
             columns["test, - LB"] = difference(accuracy, rows["LB"][0])
-            columns["eps1e-3, / LB"] = combined(operator.truediv, sharpness, rows["LB"][1])
+            columns["eps1e-3, / LB"] = ratio(sharpness, rows["LB"][1])
         cells += s.cells(f"F1, {row}", columns)
     return Table("fresh_seeds", "F1 on ten fresh seeds", "percent; points; metric 2.1, epsilon 1e-3", tuple(cells))
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from lbgap.papers.keskar.recipes import BATCHES
-from lbgap.papers.paper import Case, Table, combined
+from lbgap.papers.paper import Case, Table, ratio
 from lbgap.papers.recipe import Recipe
 from lbgap.stats import Difference, Ratio
 
@@ -17,7 +17,7 @@ def table(recipe: Recipe) -> Table:
     cells = []
     for row, s in _orders(recipe).items():
         columns = {f"test_{b}": s.accuracy(b) for b in BATCHES} | {f"eps1e-3_{b}": s.sharp(b) for b in BATCHES}
-        columns["LB / SB"] = combined(lambda large, small: large / small, s.sharp("LB"), s.sharp("SB"))
+        columns["LB / SB"] = ratio(s.sharp("LB"), s.sharp("SB"))
         cells += s.cells(f"F1, {row}", columns)
     return Table("own_order", "F1 with an order of the data of each seed's own", "percent; metric 2.1", tuple(cells))
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from lbgap.papers.keskar.recipes import BATCHES, FACTS, Recipes
-from lbgap.papers.paper import Case, Quantity, Table, combined, constant
+from lbgap.papers.paper import Case, Quantity, Table, combined, constant, ratio
 from lbgap.papers.recipe import Recipe
 from lbgap.stats import Ratio
 
@@ -31,7 +31,7 @@ def calibrated(network: str, s: Recipe) -> Quantity:
     target = math.log(published(network)["SB"])
     of = {b: [_sharp(s, b, scale) for scale in SCALES] for b in BATCHES}
 
-    def ratio(*numbers: float) -> float:
+    def chosen(*numbers: float) -> float:
         large, *small = np.reshape(numbers, (-1, len(SCALES)))
         off = np.abs(np.mean(np.log(small[1:]), axis=0) - target)
         return float(large[off.argmin()] / small[0][off.argmin()])
@@ -39,7 +39,7 @@ def calibrated(network: str, s: Recipe) -> Quantity:
     # LB, SB, then SB of each other seed
     turns = range(len(of["SB"][0].jobs))
     small = (replace(q, jobs=q.jobs[turn:] + q.jobs[:turn]) for turn in turns for q in of["SB"])
-    return combined(ratio, *of["LB"], *small)
+    return combined(chosen, *of["LB"], *small)
 
 
 def table(recipes: Recipes) -> Table:
@@ -49,7 +49,7 @@ def table(recipes: Recipes) -> Table:
         s = recipes[n]
         for scale in SCALES:
             large, small = (_sharp(s, b, scale) for b in ("LB", "SB"))
-            columns = {"SB": small, "LB": large, "LB / SB": combined(lambda a, b: a / b, large, small)}
+            columns = {"SB": small, "LB": large, "LB / SB": ratio(large, small)}
             cells += s.cells(f"{n}, entries N(0, 1) x {scale:g}", columns)
         cells.append(s.cell(f"{n}, calibrated on SB", "LB / SB", calibrated(n, s)))
     return Table("subspace_scale", "Random subspaces of other scales", "metric 2.1, epsilon 1e-3; ratio", tuple(cells))

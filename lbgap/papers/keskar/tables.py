@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 
 from lbgap.papers.keskar.recipes import BATCHES, EPSILONS, FACTS, ROBUST, VARIANTS, Recipes, augment, conserve, robustly, vary
-from lbgap.papers.paper import Jobs, Quantity, Table, combined, difference, dig
+from lbgap.papers.paper import Jobs, Quantity, Table, combined, difference, dig, ratio
 from lbgap.papers.recipe import Columns, Recipe, published_table
 from lbgap.spec import Measure
 
@@ -174,11 +174,5 @@ def ruler(recipe: Recipe) -> Table:
     cells = []
     for label, of, arguments in rows:
         small, large = (of.sharp(b, **arguments) for b in BATCHES)
-        ratio = combined(sharpness_ratio, large, small)
-        cells += [of.cell(label, c, q) for c, q in (("SB", small), ("LB", large), ("LB / SB", ratio))]
+        cells += [of.cell(label, c, q) for c, q in (("SB", small), ("LB", large), ("LB / SB", ratio(large, small)))]
     return Table("ruler", "The same two solutions under different rulers", "metric 2.1, epsilon 1e-3", tuple(cells))
-
-
-def sharpness_ratio(large: float, small: float) -> float:
-    """LB over SB; undefined where neither rises."""
-    return large / small if small > 0 else math.inf if large > small else math.nan  # 0 / 0: shown as undefined

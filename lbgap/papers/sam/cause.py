@@ -1,11 +1,10 @@
 """Why it failed: inference mode in the SAM step, and how sharp the solutions are by which measure."""
 
-import operator
 from collections.abc import Iterator
 
 import numpy as np
 
-from lbgap.papers.paper import Case, Quantity, Table, combined, constant, difference
+from lbgap.papers.paper import Case, Quantity, Table, combined, constant, difference, ratio
 from lbgap.papers.recipe import Recipe
 from lbgap.papers.sam import compute, grid
 from lbgap.papers.sam.recipes import M, Recipes, with_sam
@@ -113,7 +112,7 @@ def spectrum(s: Recipe, batch: str) -> dict[str, Quantity]:
     half = {"examples": grid.EXAMPLES // 2} if s.own_subset else {}
     read = {"k": 5, "tolerance": 0.01, "batch_norm": "running"}
     largest, fifth = (s.measured(batch, "eigenvalues", f"eigenvalue_{i}", **half, **read) for i in (1, 5))
-    return {"largest eigenvalue": largest, "largest / fifth": combined(operator.truediv, largest, fifth)}
+    return {"largest eigenvalue": largest, "largest / fifth": ratio(largest, fifth)}
 
 
 def grid_table(recipes: Recipes, rho: float) -> Table:

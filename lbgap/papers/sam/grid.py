@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lbgap.papers.paper import Axis, Case, Figure, Quantity, Table, combined, constant, dig
+from lbgap.papers.paper import Axis, Case, Figure, Quantity, Table, combined, constant, dig, ratio
 from lbgap.papers.recipe import Recipe, point
 from lbgap.papers.sam.recipes import ADAM, RHO, M, Recipes, at_rate, with_sam
 from lbgap.spec import Job
@@ -163,7 +163,7 @@ def time_table(arms: Places, rho: float) -> Table:
         s = place.recipe
         for b in place.batches:
             plain, sam = seconds(s, b), seconds(arm(s, "SAM", rho), b)
-            columns = {"plain": plain, "SAM": sam, "SAM / plain": combined(lambda a, b: a / b, sam, plain)}
+            columns = {"plain": plain, "SAM": sam, "SAM / plain": ratio(sam, plain)}
             cells += s.cells(f"{n}, {optimizer}, batch {b}", columns)
     return Table("time", "Processor time of whole runs", "seconds; times", tuple(cells))
 

@@ -43,6 +43,9 @@ class PaperSettings(Settings):
         large = self.sizes[-1]
         if self.m and self.m > large:
             raise ValueError(f"m is {self.m}; accepted is 1 to the largest batch's {large}")
+        if self.m is None and large < M:
+            sizes = ", ".join(map(str, self.batches))
+            raise ValueError(f"batches is {sizes}; accepted is a largest of {M} or more, or an m of its own")
         return self
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 
 from lbgap.papers.paper import Jobs, Quantity, combined, dig
 from lbgap.papers.smith import peaks
-from lbgap.papers.smith.setups import Setup
+from lbgap.papers.smith.setups import LEAST_UPDATES, Setup
 from lbgap.spec import Train
 
 Read = Callable[[dict], float]  # a number of one run's results
@@ -89,7 +89,6 @@ class Curve:
         return Quantity(self.all_runs[:1], found, reads_diverged=True, pooled=True)
 
 
-LEAST_UPDATES = 20  # of a schedule in twentieths
 Sweep = dict[int, Curve]  # by batch size, or by budget in epochs
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from lbgap.papers.paper import Axis, Case, Figure, Quantity, Series, Table, combined, dig
+from lbgap.papers.paper import Axis, Case, Figure, Quantity, Series, Table, combined, dig, ratio
 from lbgap.papers.smith import curves
 from lbgap.papers.smith.curves import Networks, Sweeps
 from lbgap.papers.smith.setups import Setup
@@ -61,8 +61,7 @@ def table(networks: Networks) -> Table:
             columns = {part: scale(sweeps, part, estimator) for part in PARTS} if measured(s) else {}
             columns |= {f"bend, {optimizer}": q for optimizer, q in found.items()}
             if measured(s):
-                ratio = combined(lambda a, b: a / b, columns["bend, momentum"], columns[MIDDLE])
-                columns["bend, momentum / half"] = ratio
+                columns["bend, momentum / half"] = ratio(columns["bend, momentum"], columns[MIDDLE])
             words = f"{s.words}, measured at batch {s.small[-1]}"
             cells += s.cells(f"{n}, {estimator}", columns, words=words)
     title = "The gradient noise scale after parts of the epochs, and the batch at which the best rate levels off"

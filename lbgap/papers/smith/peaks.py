@@ -30,16 +30,16 @@ def peak(rates: ArrayLike, badness: ArrayLike) -> np.ndarray:
     worst = np.where(finite, y, -np.inf).max(-1, keepdims=True)
     y = np.log(np.maximum(np.where(finite, y, worst), LEAST))
     best = y.argmin(-1)
-    inner = np.clip(best, 1, max(1, len(rates) - 2))
-    if len(rates) < 3:
-        shift = np.zeros(best.shape)
-    else:
+    found = rates[best]
+    if len(rates) > 2:
+        inner = np.clip(best, 1, len(rates) - 2)
+        before, after = (rates[inner + i] - rates[inner] for i in (-1, 1))  # below 0, above 0
         left, middle, right = (np.take_along_axis(y, (inner + i)[..., None], -1)[..., 0] for i in (-1, 0, 1))
-        bend = left - 2 * middle + right
-        vertex = (left - right) / np.where(bend > 0, 2 * bend, np.inf)
-        shift = np.where(best == inner, np.clip(vertex, -0.5, 0.5), 0.0)
-    step = np.diff(rates, prepend=rates[:1], append=rates[-1:])  # to the left of each rate, and to the right of the last
-    found = rates[best] + shift * np.where(shift > 0, step[best + 1], step[best])
+        left, right = left - middle, right - middle
+        # a + b t + c t^2 through (before, left), (0, 0), (after, right), times the same positive number
+        c, b = right * -before + left * after, right * before**2 - left * after**2
+        vertex = -b / np.where(c > 0, 2 * c, np.inf)
+        found = np.where(best == inner, found + vertex, found)
     return np.where(finite.any(-1), found, np.nan)
 
 

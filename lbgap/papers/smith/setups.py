@@ -171,6 +171,9 @@ class PaperSettings(Settings):
 _phases = lru_cache(schedule.hold_then_halve)  # the same for every seed
 
 
+LEAST_UPDATES = 20  # of a schedule in twentieths
+
+
 def powers(low: int, high: int) -> tuple[int, ...]:
     """Powers of two from one to another."""
     return tuple(2**k for k in range(round(math.log2(low)), round(math.log2(high)) + 1))
@@ -400,11 +403,17 @@ def _own(s: Setup, settings: PaperSettings) -> Setup:
         "momentum": settings.momentum,
         "epochs": settings.epochs,
         "steps": settings.steps,
-        "rates": settings.rates and tuple(map(math.log2, sorted(settings.rates))),
+        "rates": settings.rates and tuple(map(math.log2, sorted(set(settings.rates)))),
     }
     if settings.batch_sizes:
         sizes = tuple(sorted(set(settings.batch_sizes)))
         changes |= {"batches": sizes, "step_batches": sizes if s.step_batches else ()}
         changes |= {"small": sizes[: max(1, len(sizes) // 3)], "large": sizes[-max(1, len(sizes) // 3) :]}
         changes |= {"middle": sizes[len(sizes) // 2]}
-    return replace(s, **{k: v for k, v in changes.items() if v is not None}, own=s.own and not settings.own)
+    of = replace(s, **{k: v for k, v in changes.items() if v is not None}, own=s.own and not settings.own)
+    for b in (*of.small, *of.large) if settings.own else ():
+        if (updates := of.epochs * of.per_epoch(b)) < LEAST_UPDATES:
+            what = f"batch_sizes is {b}" if settings.batch_sizes else f"epochs is {of.epochs}"
+            made = f"batch {b} makes {updates} in {of.epochs} epochs"
+            raise ValueError(f"{what}; accepted is what makes {LEAST_UPDATES} updates or more, and {made}")
+    return of

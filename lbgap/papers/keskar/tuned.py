@@ -15,7 +15,8 @@ from lbgap.papers.recipe import Recipe
 from lbgap.spec import DataSpec
 from lbgap.stats import Difference
 
-RATES = (2.5e-4, 1e-3, 4e-3)
+# Of LB the highest of the first three was among the best on held-out images, so that its grid grew; SB's best is the middle.
+RATES = {"SB": (2.5e-4, 1e-3, 4e-3), "LB": (2.5e-4, 1e-3, 4e-3, 1.6e-2)}
 LAST = 5  # evaluations
 RECIPE = Recipe(
     "keskar.C1",
@@ -44,17 +45,18 @@ def late(s: Recipe, batch: str, split: str) -> Quantity:
 
 def tuned(batch: str) -> Quantity:
     """Test accuracy at the rate that is best on the held-out images of the other seeds."""
-    of = {split: [late(at_rate(rate), batch, split) for rate in RATES] for split in ("test", "validation")}
+    of = {split: [late(at_rate(rate), batch, split) for rate in RATES[batch]] for split in ("test", "validation")}
     return best_on_the_others(of["test"], by=of["validation"])
 
 
 def table() -> Table:
     """Held-out and test accuracy of both batches at each rate, and at the chosen one."""
     cells = []
-    for rate in RATES:
-        s = at_rate(rate)
-        columns = {f"{split}_{b}": late(s, b, split) for split in ("validation", "test") for b in BATCHES}
-        columns["test, LB - SB"] = difference(columns["test_LB"], columns["test_SB"])
+    for rate in RATES["LB"]:
+        s, batches = at_rate(rate), [b for b in BATCHES if rate in RATES[b]]
+        columns = {f"{split}_{b}": late(s, b, split) for split in ("validation", "test") for b in batches}
+        if len(batches) > 1:
+            columns["test, LB - SB"] = difference(columns["test_LB"], columns["test_SB"])
         cells += s.cells(f"C1, Adam at {rate:g}", columns)
     columns = {f"test_{b}": tuned(b) for b in BATCHES}
     columns["test, LB - SB"] = difference(columns["test_LB"], columns["test_SB"])

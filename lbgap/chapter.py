@@ -86,6 +86,7 @@ class Chapter:
             settings = papers.settings(paper, profile=self.profile, **given)
             self.study, self.own, self.demonstration = self.paper.study(settings), settings.own, settings.demonstration
             self.live_store = Store(paths.results(self.demonstration))
+            paths.writable("cache", paths.cache())
             self.study.jobs()  # a batch larger than the data is found here, before anything runs
         except ValueError as error:
             raise ParameterError(str(error)) from None
@@ -182,11 +183,14 @@ class Chapter:
         if self.study is None:
             display(Markdown("Nothing was trained for this page: it shows committed records only."))
             return
-        store = self.live_store
+        store, jobs = self.live_store, self.study.jobs()
+        if self.own:  # what was computed before, with the same settings under the profile's own name, is not computed again
+            for record in filter(None, map(self.store.get, jobs)):
+                store.put(record)
         log = paths.cache() / "logs" / f"{self.paper.name}-{self.profile}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as stream:
-            outcome = sweep.complete(self.study.jobs(), store, Cache(), self.minutes, self.workers, progress=stream)
+            outcome = sweep.complete(jobs, store, Cache(), self.minutes, self.workers, progress=stream)
         self._verdicts = None  # the run may have added to the committed records
         shown = os.path.relpath(log, paths.ROOT) if log.is_relative_to(paths.ROOT) else log.name
         what = "yours" if self.own else self.profile

@@ -251,6 +251,14 @@ def pack(store: Store, file: Path) -> int:
     return len(lines)
 
 
+def _packed(line: bytes, name: str) -> Record:
+    try:
+        return Record.from_json(line, name)
+    except BadRecord as error:
+        wanted = "accepted is a file that 'records pack' wrote"
+        raise BadRecord(str(error).replace("delete it or restore it", wanted)) from None
+
+
 def merge(store: Store, file: Path) -> Merge:
     """Add the records of a packed file to a store; every line is checked before the first is written.
 
@@ -260,7 +268,7 @@ def merge(store: Store, file: Path) -> Merge:
     """
     if not file.is_file():
         raise ValueError(f"file is {file}; accepted is a file that 'records pack' wrote")
-    records = [Record.from_json(line, f"{file}, line {i}") for i, line in enumerate(file.read_bytes().splitlines(), 1)]
+    records = [_packed(line, f"{file}, line {i}") for i, line in enumerate(file.read_bytes().splitlines(), 1)]
     if not records:
         raise ValueError(f"file is {file}, which holds no record; accepted is a file that 'records pack' wrote")
     out = Merge([], [], [])

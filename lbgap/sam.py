@@ -80,7 +80,11 @@ class SAM:
             scaler: of half-precision training; the gradients are scaled by it.
         Returns:
             The mean loss at w, not scaled.
+        Raises:
+            ValueError: not as many inputs as targets.
         """
+        if len(x) != len(y):
+            raise ValueError(f"x has {len(x)} examples and y has {len(y)}; accepted are as many")
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
         scale = 1.0 if scaler is None else scaler.scale(x.new_ones((), dtype=torch.float32)).item()
 

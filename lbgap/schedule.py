@@ -13,6 +13,7 @@ def square_root_scaling(learning_rate: float, batch_size: int, reference: int) -
     It is the same number everywhere, since quotient, root and product are each rounded correctly (IEEE 754), as long as the
     order stays this one.
     """
+    _check(batch_size, reference)
     return learning_rate * math.sqrt(batch_size / reference)
 
 
@@ -21,7 +22,14 @@ def linear_scaling(learning_rate: float, batch_size: int, reference: int) -> flo
 
     Rounded to 12 digits, so that a run's key does not hang on the order of multiplication (0.1 * 3 is not 0.3).
     """
+    _check(batch_size, reference)
     return float(f"{learning_rate * batch_size / reference:.12g}")
+
+
+def _check(batch_size: int, reference: int) -> None:
+    for name, value in (("batch_size", batch_size), ("reference", reference)):
+        if not value >= 1:
+            raise ValueError(f"{name} is {value}; accepted is 1 or more")
 
 
 def regime(boundaries: Sequence[tuple[int, dict]], updates_per_epoch: int, factor: float = 1.0) -> tuple[Phase, ...]:
@@ -60,8 +68,12 @@ def hold_then_halve(rate: float, updates: int, hold: float = 0.5, pieces: int = 
         updates: the whole budget, of which a ``pieces``-th is at least one update.
         hold: fraction of the budget.
     Raises:
-        ValueError: a budget below ``pieces`` updates.
+        ValueError: a budget below ``pieces`` updates, no piece, or a part that is none.
     """
+    if pieces < 1:
+        raise ValueError(f"pieces is {pieces}; accepted is 1 or more")
+    if not 0 <= hold <= 1:
+        raise ValueError(f"hold is {hold:g}; accepted is 0 to 1")
     if updates < pieces:
         raise ValueError(f"updates is {updates}; accepted is {pieces} or more")
     first = round(hold * pieces)

@@ -118,7 +118,8 @@ def complete(
 
     Args:
         minutes: stop after so long; training runs in flight are put down, and the next call goes on with them.
-        workers: 0 runs in this process; else so many spawned processes.
+        workers: 0 runs in this process; else so many spawned processes, which know the networks, data sets and measures of
+            this library and of ``LBGAP_PAPERS`` alone, and of a script that is the main program need its ``__main__`` guard.
         scheduler: of a Dask cluster, in place of processes of this machine: its address, or "local" for one of ``workers``.
         progress: stream of the progress bar (None: stderr).
     Raises:
@@ -314,7 +315,9 @@ def _through(
                     if deaths[task.job] < DEATHS:
                         waiting.insert(0, task)
                         continue
-                    error = RuntimeError(f"its worker died {DEATHS} times; has the machine enough memory?")
+                    error = RuntimeError(
+                        f"its worker died {DEATHS} times; has the machine enough memory, and a script its __main__ guard?"
+                    )
                 if isinstance(error, Stopped):
                     continue
                 if error and task.beside:  # each run by itself says what is wrong with it

@@ -6,6 +6,7 @@ The folds of the pages, the CSV files with one line a seed and ``python -m lbgap
 import json
 import math
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -41,10 +42,15 @@ class Trace:
         return anchor(self.paper, self.name, *place)
 
     def command(self, part: str = "") -> str:
-        """What computes it all once more, into a folder of its own: of each profile that it is from."""
-        profiles = list(dict.fromkeys(self.lines["profile"])) or ["cpu"]
-        only = f"{self.name}/{part}" if part and self.places[0] == "row" else self.name
-        only = f"'{only}'" if re.search(r"[^\w/.+-]", only) else only
+        """What computes it all once more, into a folder of its own: of each profile that it is from.
+
+        Where it has no values: in the smallest profile that knows it and has something to run for it; empty if none has.
+        """
+        profiles = list(dict.fromkeys(self.lines["profile"]))
+        if not profiles:
+            studies = [s for s in reversed(report.committed_studies(self.paper)) if self.name in dict(s.groups())]
+            profiles = [s.profile for s in studies if s.jobs([self.name])][:1]
+        only = shlex.quote(f"{self.name}/{part}" if part and self.places[0] == "row" else self.name)
         return "; ".join(f"python -m lbgap run {self.paper} --profile {p} --only {only} --results runs" for p in profiles)
 
 
@@ -241,7 +247,8 @@ def text(what: str, name: str | None, store: Store) -> str:
         raise ValueError(f"name is not given; {what} has {', '.join(names(what))}")
     found = of(papers.get(what).name, name, store)
     if found.lines.empty:
-        return f"{found.name}: {found.title}\nnot run yet; {found.command(name.partition('/')[2])}"
+        how = found.command(name.partition("/")[2]) or "nothing is run for it"
+        return f"{found.name}: {found.title}\nnot run yet; {how}"
     last = found.lines.drop_duplicates([*rows(found), "seed"], keep="last")  # of a curve its last point, as in the fold
     shown = last.assign(value=[in_words(line, 6) for _, line in last.iterrows()], records=last["records"].map(" ".join))
     table = shown[[*found.places, "profile", "seed", "value", "records"]].to_string(index=False, justify="left")

@@ -392,6 +392,13 @@ def test_a_live_page_runs_what_is_missing_shows_it_and_keeps_it_apart(results, s
     # a second page finds everything done
     Chapter("keskar", parameters).live()
     assert here[1] == 0
+    # what has the same specification under another name is not computed again
+    moved = Store(results.folder)
+    for record in scratch:
+        moved.put(record)
+        scratch.path(record.key).unlink()
+    Chapter("keskar", parameters).live()
+    assert here[2] == 0 and scratch.get(run_) == moved.get(run_)
     # and the committed page knows nothing of it
     Chapter("keskar", {}).table("table2")
     assert f"{accuracy:.2f}" not in shown[-2] + shown[-1]

@@ -238,6 +238,13 @@ def test_a_record_of_a_job_this_version_does_not_know_is_named(store):
     assert "invented_later" in str(caught.value)
 
 
+def test_a_file_that_is_no_pack_is_refused_as_such(store, tmp_path):
+    (tmp_path / "README.md").write_text("# a title\n")
+    sentence = f"record {tmp_path}/README.md, line 1 is truncated or not a record; accepted is a file that 'records pack' wrote"
+    with pytest.raises(BadRecord, match=f"^{sentence}$"):
+        merge(store, tmp_path / "README.md")
+
+
 def test_a_deeply_nested_file_is_named(store):
     path = store.path(record().key)
     path.parent.mkdir(parents=True)

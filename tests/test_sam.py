@@ -108,6 +108,12 @@ def test_a_step_is_the_optimizers_with_the_gradient_of_the_formula(problem, name
         torch.testing.assert_close(a, b.detach(), rtol=1e-6, atol=1e-9)
 
 
+def test_a_batch_has_as_many_targets_as_inputs(problem):
+    model, x, y = problem
+    with pytest.raises(ValueError, match=f"^x has {len(x)} examples and y has {len(y) - 1}; accepted are as many$"):
+        SAM(OPTIMIZERS["sgd"](model.parameters()), model, m=2).backward(loss_of(model), x, y[1:])
+
+
 def test_the_network_is_looked_at_a_distance_of_rho_away_and_comes_back(problem):
     model, x, y = problem
     start, seen = weights(model), []

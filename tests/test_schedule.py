@@ -202,8 +202,21 @@ def test_hold_then_halve_by_hand():
         updates=40, optimizer=OptimizerSpec(name="sgd", learning_rate=1.0), phases=schedule.hold_then_halve(1.0, 40)
     )
     assert rates(run) == [1.0] * 20 + [0.5**k for k in range(1, 11) for _ in range(2)]
-    with pytest.raises(ValueError, match="^updates is 19; accepted is 20 or more$"):
-        schedule.hold_then_halve(1.0, 19)
+    for values, sentence in (
+        ({"updates": 19}, "updates is 19; accepted is 20 or more"),
+        ({"updates": 19, "pieces": 0}, "pieces is 0; accepted is 1 or more"),
+        ({"updates": 20, "hold": 1.5}, "hold is 1.5; accepted is 0 to 1"),
+    ):
+        with pytest.raises(ValueError, match=f"^{sentence}$"):
+            schedule.hold_then_halve(1.0, **values)
+
+
+@pytest.mark.parametrize("rule", [schedule.linear_scaling, schedule.square_root_scaling])
+@pytest.mark.parametrize("name", ["batch_size", "reference"])
+@pytest.mark.parametrize("value", [0, -5])
+def test_a_rule_of_the_batch_size_refuses_what_is_none(rule, name, value):
+    with pytest.raises(ValueError, match=f"^{name} is {value}; accepted is 1 or more$"):
+        rule(0.1, **{"batch_size": 64, "reference": 32} | {name: value})
 
 
 def test_a_cosine_falls_from_the_whole_rate_after_the_warmup_to_nothing():

@@ -474,7 +474,9 @@ def test_a_job_whose_workers_die_again_and_again_fails_alone(store, cache, tmp_p
         outcome = quietly([deadly, *others], store, cache, workers=2)
     finally:
         del networks.NETWORKS["deadly.net"]
-    assert outcome.failed == {deadly.key: "its worker died 3 times; has the machine enough memory?"}
+    assert outcome.failed == {
+        deadly.key: "its worker died 3 times; has the machine enough memory, and a script its __main__ guard?"
+    }
     assert set(contents(store)) == set(others)
 
 

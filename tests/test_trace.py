@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from html import unescape
@@ -90,6 +91,7 @@ def test_the_command_computes_the_same_jobs_again(store):
     found = trace.of("toy", "tab/a", store)
     assert found.command("a") == "python -m lbgap run toy --profile cpu --only tab/a --results runs"
     assert found.command("a row") == "python -m lbgap run toy --profile cpu --only 'tab/a row' --results runs"
+    assert shlex.split(found.command("SB's row"))[-3] == "tab/SB's row"
     study = papers.get("toy").study(papers.settings("toy", profile="cpu"))
     assert {key for (key,) in found.lines["records"]} <= {job.key for job in study.jobs(["tab/a"])}
 

@@ -3,9 +3,11 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lbgap.evaluate import CHUNK
 from lbgap.tasks import CLASSIFY, Task
@@ -22,7 +24,12 @@ def mean_loss(task: Task, x: Tensor, y: Tensor, chunk: int = CHUNK) -> Loss:
 
     The network runs in its own precision; loss and sum are float64, because near a minimum the loss of one example is
     below float32's resolution of 1.
+
+    Raises:
+        ValueError: not as many inputs as targets.
     """
+    if len(x) != len(y):
+        raise ValueError(f"x has {len(x)} examples and y has {len(y)}; accepted are as many")
     total = sum(task.count(targets) for _, targets in task.parts(x, y, chunk))
 
     def loss(model: nn.Module) -> Iterator[Tensor]:
@@ -135,7 +142,7 @@ class Objective:
         """The Hessian at origin + displacement times a vector (n,), by differentiating the gradient's product with it."""
         self.move(displacement)
         product, along = torch.zeros_like(self.origin), self._parts(vector)
-        with torch.enable_grad():
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
             for term in self._terms():
                 first = torch.autograd.grad(term, self.parameters, create_graph=True, allow_unused=True, materialize_grads=True)
                 slope = sum((g * v).sum() for g, v in zip(first, along, strict=True))
@@ -150,7 +157,13 @@ class Objective:
 
     def _terms(self) -> Iterable[Tensor]:
         terms = self.loss(self.model)
-        return [terms] if isinstance(terms, Tensor) else terms
+        if isinstance(terms, Tensor):
+            if terms.numel() != 1:
+                raise ValueError(f"loss has shape {tuple(terms.shape)}; accepted is a scalar, or scalar terms one by one")
+            return [terms]
+        if not isinstance(terms, Iterable):
+            raise ValueError(f"loss is a {type(terms).__name__}; accepted is a scalar tensor, or scalar terms one by one")
+        return terms
 
 
 def whole_number(name: str, value: int, least: int, most: float = math.inf) -> None:
@@ -161,5 +174,5 @@ def whole_number(name: str, value: int, least: int, most: float = math.inf) -> N
 
 def above_zero(name: str, value: float) -> None:
     """Refuse an argument that is not a finite number above 0."""
-    if isinstance(value, str) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
         raise ValueError(f"{name} is {value}; accepted is a number above 0")

@@ -36,7 +36,7 @@ class RandomSubspace:
     SLENDER = 10  # n / p from which the Gram matrix serves
 
     def __init__(self, n: int, p: int = 100, seed: int = 0, scale: str | float = "box", device: str | torch.device = "cpu"):
-        if not 1 <= p <= n:
+        if isinstance(p, bool) or not isinstance(p, int) or not 1 <= p <= n:
             raise ValueError(f"p is {p}; accepted is 1 to the number of parameters, {n}")
         check_scale("scale", scale)
         self.n, self.p, self.seed, self.device = n, p, seed, torch.device(device)

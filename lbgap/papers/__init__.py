@@ -35,6 +35,8 @@ def _discover(extra: Path | None) -> dict[str, Paper]:
         if not folder.is_dir():
             raise ValueError(f"LBGAP_PAPERS is {folder}; accepted is a folder of papers")
         for path in sorted(folder.glob("*.yaml")):
+            if folder == extra and any((Path(__file__).parent / path.stem).with_suffix(kind).exists() for kind in ("", ".py")):
+                raise ValueError(f"paper is {path}, whose name is that of one of lbgap's own modules; accepted is another name")
             try:
                 found[path.stem] = from_module(_module(path.with_suffix("")))
             except Exception as error:  # a paper's module may fail in any way

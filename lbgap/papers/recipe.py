@@ -309,4 +309,5 @@ def published_table(
             for column, quantity in read.items():
                 reported = None if reading else published.get((network, column))
                 cells.append(Cell(network, column, reported, quantity(recipe) if recipe else None, words, network, reading))
-    return Table(name, of["title"], of["unit"], tuple(cells), int(name.removeprefix("table")))
+    number = name.removeprefix("table")
+    return Table(name, of["title"], of["unit"], tuple(cells), int(number) if number.isdecimal() else None)

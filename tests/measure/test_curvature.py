@@ -9,6 +9,7 @@ from test_sharpness import Counting, Weights, condition, linear, network, quadra
 from torch import nn
 
 from lbgap.measure import largest_eigenvalues, mean_cross_entropy
+from lbgap.measure.objective import Objective
 
 
 def values(result: dict[str, float]) -> list[float]:
@@ -96,6 +97,17 @@ def test_buffers_of_ones_own_come_back_too(network):  # noqa: F811
     model = Counting()
     largest_eigenvalues(model, mean_cross_entropy(x, y))
     assert model.calls == 0 and model.first is None
+
+
+def test_attention_has_a_curvature():
+    """Its fused kernels have no second derivative."""
+    torch.manual_seed(0)
+    model, x = nn.TransformerEncoderLayer(4, 2, 4, dropout=0.0, batch_first=True), torch.randn(3, 5, 4)
+    found = largest_eigenvalues(model, lambda m: m(x).square().mean(), 1)["eigenvalue_1"]
+    objective = Objective(model, lambda m: m(x).square().mean())
+    still = torch.zeros_like(objective.origin)
+    hessian = torch.stack([objective.hessian_product(still, row) for row in torch.eye(len(still))])
+    assert found == pytest.approx(float(torch.linalg.eigvalsh(hessian.double())[-1]), rel=1e-3)
 
 
 def test_no_convergence_is_said(rng):

@@ -1,6 +1,7 @@
 """A loss as a function of a flat displacement: values, gradients and the way back, on small networks."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -159,6 +160,25 @@ def test_half_precision_is_refused_in_any_layer(model, dtype):
     model[2].to(getattr(torch, dtype))
     with pytest.raises(ValueError, match=f"^model has weights in {dtype}, [^\n]*; accepted are float32 and float64$"):
         Objective(model, lambda m: torch.zeros(()))
+
+
+@pytest.mark.parametrize(
+    ("loss", "sentence"),
+    [
+        (lambda model: torch.zeros(3), "loss has shape (3,); accepted is a scalar, or scalar terms one by one"),
+        (lambda model: 0.5, "loss is a float; accepted is a scalar tensor, or scalar terms one by one"),
+    ],
+)
+def test_a_loss_that_is_no_scalar_is_refused(model, loss, sentence):
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        objective = Objective(model, loss)
+        objective.value(torch.zeros_like(objective.origin))
+
+
+def test_a_mean_loss_needs_as_many_targets_as_inputs(xy):
+    x, y = xy
+    with pytest.raises(ValueError, match=f"^x has {len(x)} examples and y has {len(y) - 1}; accepted are as many$"):
+        mean_cross_entropy(x, y[1:])
 
 
 def test_a_model_without_trainable_parameters_is_refused():

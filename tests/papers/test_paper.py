@@ -27,6 +27,7 @@ from lbgap.papers.paper import (
     dig,
     side_by_side,
 )
+from lbgap.papers.recipe import published_table
 from lbgap.stats import Difference
 
 
@@ -319,6 +320,20 @@ def test_a_paper_without_the_profile_says_which_it_has(extra):
 def test_an_unknown_paper_is_refused():
     with pytest.raises(ValueError, match="^paper is 'keskr'; accepted are .*keskar"):
         papers.get("keskr")
+
+
+@pytest.mark.parametrize("name", ["keskar", "recipe"])
+def test_a_paper_that_takes_the_name_of_ours_is_refused(extra, name):
+    for kind in (".py", ".yaml"):
+        (extra / "discovered").with_suffix(kind).rename((extra / name).with_suffix(kind))
+    with pytest.raises(ValueError, match=f"^paper is .*{name}.yaml, whose name is that of .*; accepted is another name$"):
+        papers.papers()
+
+
+def test_a_published_table_may_have_any_name():
+    facts = {"tables": {"t1": {"title": "a", "unit": "b", "columns": ["c"], "rows": {}}}}
+    facts["tables"]["table7"] = facts["tables"]["t1"]
+    assert [published_table(facts, name, {}, {}).number for name in facts["tables"]] == [None, 7]
 
 
 def test_a_folder_that_is_not_there_is_refused(monkeypatch, tmp_path):

@@ -270,6 +270,13 @@ def test_a_rule_that_presupposes_a_gap_is_not_asked_where_there_is_none(recorded
     assert {job for jobs in idle.given.a.jobs for job in jobs} <= set(Study("toy", "cpu", claims=(found.claim,)).jobs())
 
 
+def test_a_rule_that_presupposes_what_is_not_run_is_not_run_either(recorded):
+    unrun = Case("a: best below", Difference("below"), accuracy(LARGE), accuracy(SMALL), "a", given=gap("a", 300))
+    found = of_toy(recorded, unrun)
+    assert [(f.verdict, f.reason) for _, f in found.findings] == [("not run", "presupposes what is not run (a: gap)")]
+    assert found.verdict == "not run"
+
+
 def test_what_is_not_asked_cannot_save_a_claim(recorded):
     excused = gap("a", HUGE, unasked="too small to tell")
     found = of_toy(recorded, excused, gap("b", LARGE, "above"))

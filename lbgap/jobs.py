@@ -47,7 +47,7 @@ class Cache:
         try:
             with safe_open(self.path(weights), "pt"):
                 return True
-        except (FileNotFoundError, SafetensorError):
+        except (OSError, SafetensorError):
             return False
 
     def get(self, weights: Weights) -> train.State:
@@ -65,7 +65,8 @@ class Cache:
             save_file(state, partial)
             partial.replace(path)
         except (OSError, SafetensorError) as error:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
             raise OSError(f"weights {path} cannot be written ({error})") from error
 
 

@@ -192,7 +192,7 @@ def test_its_notebook_shows_the_committed_records_and_trains_nothing(home):
     before = {path: path.stat().st_mtime_ns for path in (home / "results").rglob("*.json")}
     pieces = execute(home, "committed")[1:]
     box, verdicts, table, figure, numbers, prose, live = (re.sub("<span[^>]*>|</span>", "", piece) for piece in pieces)
-    assert "of 1 claims, reduced or under our readings: 1 " in box
+    assert "of 1 claims, one for each scope, reduced or under our readings: 1 " in box
     assert "10 of 10 jobs" in box
     assert "Large batches travel less far" in verdicts
     assert "97.50 ± 0.50" in table

@@ -79,8 +79,9 @@ def _on_warmup(s: Recipe) -> Iterator[tuple[str, Case]]:
     reported = _published("table1", ("constant warmup", "error"), ("no warmup", "error"))
     label = f"{s.network}, validation: constant warmup - none"
     yield "G4", s.case(label, higher, constant.error("LB"), none.error("LB"), central=True, published=reported)
-    before, after = (_training_error_at(constant, math.ceil(s.warmup_epochs) + i) for i in (0, 1))
-    yield "G4", s.case(f"{s.network}, training error: first epoch after the jump - last before it", higher, after, before)
+    if (last := math.ceil(s.warmup_epochs)) < s.epochs:  # else no epoch comes after the jump
+        before, after = (_training_error_at(constant, last + i) for i in (0, 1))
+        yield "G4", s.case(f"{s.network}, training error: first epoch after the jump - last before it", higher, after, before)
 
 
 def _training_error_at(s: Recipe, epoch: int) -> Quantity:

@@ -1,6 +1,5 @@
 """The recipe of Goyal et al. 2017, and what each profile trains with it."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -121,8 +120,6 @@ def _own(s: Recipe, settings: PaperSettings) -> Recipe:
         raise ValueError(
             f"warmup_epochs is {ramp:g}; with {epochs} epochs accepted is above 0, below {first_drop:g}, where the rate drops"
         )
-    if epochs <= math.ceil(ramp):
-        raise ValueError(f"epochs is {epochs}; accepted is {math.ceil(ramp) + 1} or more, for one after the warmup")
     sizes = tuple(b for b in (b * small // s.small for b in s.sizes) if 2 <= b <= largest)
     return s.changed(
         small=small,

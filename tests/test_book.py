@@ -55,6 +55,11 @@ def sources(chapter) -> list[str]:
     return [cell.source for cell in chapter.cells if cell.cell_type == "code"]
 
 
+def test_what_is_folded_away_says_what_it_is(chapter):
+    prompts = [c.metadata.get("mystnb", {}).get("code_prompt_show") for c in chapter.cells if "hide-output" in tags(c)]
+    assert None not in prompts and len(set(prompts)) == len(prompts)
+
+
 def test_every_figure_has_a_caption_and_a_name_and_is_drawn_anew(chapter):
     """The layout of a drawing hangs on the fonts of a machine; the numbers beside it are compared instead."""
     for cell in chapter.cells:

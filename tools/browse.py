@@ -65,7 +65,9 @@ def faults(only: list[str] | None = None, pictures: Path | None = None) -> list[
             for theme in THEMES:
                 for width in WIDTHS:
                     where = f"{name}, {theme}, {width}"
-                    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
+                    # colours on their way from one to another are none that a reader reads
+                    still = {"color_scheme": theme, "reduced_motion": "reduce"}
+                    page = browser.new_page(viewport={"width": width, "height": 900}, **still)
                     page.set_default_timeout(PATIENCE)
                     said = []
                     page.on("console", lambda m, said=said: said.append(f"{m.type}: {m.text}"))

@@ -185,8 +185,9 @@ class Chapter:
             return
         store, jobs = self.live_store, self.study.jobs()
         if self.own:  # what was computed before, with the same settings under the profile's own name, is not computed again
-            for record in filter(None, map(self.store.get, jobs)):
-                store.put(record)
+            for job in jobs:
+                if job not in store and (record := self.store.get(job)):
+                    store.put(record)
         log = paths.cache() / "logs" / f"{self.paper.name}-{self.profile}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as stream:

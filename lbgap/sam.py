@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lbgap import gradient
 from lbgap.optimizers import decays_of
 from lbgap.spec import SamSpec
+from lbgap.tasks import as_many
 
 LossOf = Callable[[Tensor, Tensor], Tensor]  # inputs, targets -> mean loss
 
@@ -83,8 +84,7 @@ class SAM:
         Raises:
             ValueError: not as many inputs as targets.
         """
-        if len(x) != len(y):
-            raise ValueError(f"x has {len(x)} examples and y has {len(y)}; accepted are as many")
+        as_many(x, y)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
         scale = 1.0 if scaler is None else scaler.scale(x.new_ones((), dtype=torch.float32)).item()
 

@@ -3,7 +3,7 @@
 The task follows from the data set (:mod:`lbgap.sources`). Training, evaluation and measurement ask it, and know none by name.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -188,3 +188,9 @@ TASKS: dict[str, Task] = {
 def task_of(data: str) -> Task:
     """The task of a data set by name; ValueError names the data sets that are known."""
     return TASKS[lookup(data).task]
+
+
+def as_many(x: Sized, y: Sized) -> None:
+    """Refuse inputs and targets that are not as many: whoever cuts both into parts would drop what one has more."""
+    if len(x) != len(y):
+        raise ValueError(f"x has {len(x)} examples and y has {len(y)}; accepted are as many")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lbgap.evaluate import CHUNK
-from lbgap.tasks import CLASSIFY, Task
+from lbgap.tasks import CLASSIFY, Task, as_many
 
 # A loss is a scalar tensor, or an iterable of scalar terms whose sum it is (so that the graph of one term at a time lives).
 Loss = Callable[[nn.Module], Tensor | Iterator[Tensor]]
@@ -28,8 +28,7 @@ def mean_loss(task: Task, x: Tensor, y: Tensor, chunk: int = CHUNK) -> Loss:
     Raises:
         ValueError: not as many inputs as targets.
     """
-    if len(x) != len(y):
-        raise ValueError(f"x has {len(x)} examples and y has {len(y)}; accepted are as many")
+    as_many(x, y)
     total = sum(task.count(targets) for _, targets in task.parts(x, y, chunk))
 
     def loss(model: nn.Module) -> Iterator[Tensor]:

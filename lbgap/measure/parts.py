@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from lbgap.evaluate import CHUNK, batch_norm_reading
 from lbgap.measure.objective import LossOf, Objective, above_zero, mean_cross_entropy, whole_number
 from lbgap.pauses import Pause, each
+from lbgap.tasks import as_many
 
 
 def disjoint(x: Tensor, y: Tensor, size: int, number: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -19,8 +20,7 @@ def disjoint(x: Tensor, y: Tensor, size: int, number: int, seed: int) -> Iterato
 
 def check_examples(x: Tensor, y: Tensor, least: int) -> None:
     """Refuse inputs and targets that are not as many, or fewer than ``least``."""
-    if len(x) != len(y):
-        raise ValueError(f"x has {len(x)} examples and y has {len(y)}; accepted are as many")
+    as_many(x, y)
     if len(x) < least:
         raise ValueError(f"x has {len(x)} examples; accepted are {least} or more")
 

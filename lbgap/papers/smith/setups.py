@@ -157,6 +157,9 @@ class Setup(Experiment):
 # ---------------------------------------------------------------- profiles
 
 
+LEAST_UPDATES = 20  # of a schedule in twentieths
+
+
 class PaperSettings(Settings):
     """What a re-runner may set for this chapter; ``rates`` are effective ones, tried at every batch."""
 
@@ -165,13 +168,10 @@ class PaperSettings(Settings):
     rates: Annotated[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)] | None = None
     momentum: Annotated[float, Field(gt=0, lt=1)] | None = None
     epochs: Annotated[int, Field(ge=1)] | None = None
-    steps: Annotated[int, Field(ge=20)] | None = None
+    steps: Annotated[int, Field(ge=LEAST_UPDATES)] | None = None
 
 
 _phases = lru_cache(schedule.hold_then_halve)  # the same for every seed
-
-
-LEAST_UPDATES = 20  # of a schedule in twentieths
 
 
 def powers(low: int, high: int) -> tuple[int, ...]:

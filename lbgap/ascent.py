@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 NORMS = ("2", "inf")
+PRECISIONS = (torch.float32, torch.float64)
 
 
 def perturbation(
@@ -26,7 +27,7 @@ def perturbation(
     if not 0 <= rho < float("inf"):
         raise ValueError(f"rho is {rho}; accepted is a number from 0")
     if norm not in NORMS:
-        raise ValueError(f"norm is {norm!r}; accepted are {', '.join(NORMS)}")
+        raise ValueError(f"norm is {norm!r}; accepted are {', '.join(map(repr, NORMS))}")
     there = [i for i, g in enumerate(gradients) if g is not None]
     if not there:
         return list(gradients)
@@ -37,6 +38,7 @@ def perturbation(
     if norm == "inf":
         found = torch._foreach_mul(torch._foreach_sign(scaled), rho)
     else:
+        scaled = _of_middling_size(scaled)
         length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(scaled)))
         # where the gradient vanishes there is no steepest direction, and 0 / tiny is 0
         found = torch._foreach_mul(scaled, rho / length.clamp_min(torch.finfo(length.dtype).tiny))
@@ -46,6 +48,32 @@ def perturbation(
     for i, step in zip(there, found, strict=True):
         steps[i] = step
     return steps
+
+
+def _of_middling_size(tensors: list[Tensor]) -> list[Tensor]:
+    """The tensors times one power of two, by which the largest entry of all is between 1/2 and 1.
+
+    Squares of the gradients of a batch that is fitted are below float32's range while the gradients are not. A power of two
+    rounds nothing: where no square is out of range, the direction is bit for bit what it would have been.
+    """
+    peak = torch.stack(torch._foreach_norm(tensors, float("inf"))).max()
+    exponent = torch.frexp(peak).exponent.clamp(-126, 126)  # both powers of two are in float32's range
+    return torch._foreach_mul(tensors, torch.ldexp(torch.ones_like(peak), -exponent))
+
+
+def refuse_half_precision(parameters: Iterable[Tensor]) -> None:
+    """Refuse weights of half precision, of which a step smaller than a few thousandths is lost in rounding."""
+    for p in parameters:
+        if p.dtype not in PRECISIONS:
+            raise ValueError(
+                f"model has weights in {str(p.dtype).removeprefix('torch.')}, where small steps are rounded away; accepted "
+                "are float32 and float64"
+            )
+
+
+def weights_moved() -> None:
+    """Tell an autocast that is on that weights were written in place: it keeps low-precision copies of them until its end."""
+    torch.clear_autocast_cache()
 
 
 @contextmanager
@@ -61,20 +89,28 @@ def ascended(
     Args:
         parameters: of the network; those that do not require a gradient stay.
         rho, norm, adaptive: as in :func:`perturbation`.
-        gradients: of the parameters that do, from which e(w) is made (None: their present ``.grad``).
+        gradients: of the parameters that do, in their order, from which e(w) is made (None: their present ``.grad``).
     Raises:
-        ValueError: what :func:`perturbation` raises.
+        ValueError: another number of gradients, none where ``.grad`` is to be read, or what :func:`perturbation` raises.
     """
     weights = [p for p in parameters if p.requires_grad]
     with torch.no_grad():
         found = [p.grad for p in weights] if gradients is None else list(gradients)
+        if len(found) != len(weights):
+            raise ValueError(
+                f"gradients has {len(found)} entries; accepted are {len(weights)}, one for each trainable parameter"
+            )
+        if gradients is None and weights and all(g is None for g in found):
+            raise ValueError("gradients is None and no parameter has a .grad; accepted is a model after backward()")
         steps = perturbation(weights, found, rho, norm, adaptive)
         origin = [p.detach().clone() for p in weights]
-        moved = [i for i, step in enumerate(steps) if step is not None]
-        if moved:
-            torch._foreach_add_([weights[i] for i in moved], [steps[i] for i in moved])
+        there = [i for i, step in enumerate(steps) if step is not None]
+        if there:
+            torch._foreach_add_([weights[i] for i in there], [steps[i] for i in there])
+        weights_moved()
     try:
         yield
     finally:
         with torch.no_grad():
             torch._foreach_copy_(weights, origin)
+            weights_moved()

@@ -86,8 +86,9 @@ def load(
     x, y, xt, yt, checksum = _imagenet(place) if source.on_disk else _raw(name, place)
     for split, labels, take, whole in (("train", y, n_train, source.n_train), ("test", yt, n_test, source.n_test)):
         if take is None and len(labels) != whole:
+            where = place or f"the reader of {name}"
             raise ValueError(
-                f"{place} holds {len(labels)} {split} examples of {name}; accepted are {whole}, or a subset by n_{split}"
+                f"{where} holds {len(labels)} {split} examples of {name}; accepted are {whole}, or a subset by n_{split}"
             )
         if take is not None and not 1 <= take <= len(labels):
             raise ValueError(f"n_{split} is {take}; {name} accepts 1 to {len(labels)}")
@@ -151,6 +152,11 @@ def _raw(name: str, place: Path | None) -> tuple[np.ndarray, np.ndarray, np.ndar
         wanted = (len(x),) if source.task != "regress" else (len(x), source.n_classes)
         if y.shape != wanted:
             raise ValueError(f"{name} has {len(x)} {what} inputs and labels of shape {y.shape}; accepted is {wanted}")
+        if source.task == "classify" and len(y):
+            lowest, highest = y.min(), y.max()
+            if not (y == np.floor(y)).all() or lowest < 0 or highest >= source.n_classes:
+                found = f"{name} has {what} labels from {lowest} to {highest}"
+                raise ValueError(f"{found}; accepted are whole numbers from 0 to {source.n_classes - 1}")
     return *arrays, digest.hexdigest()
 
 

@@ -3,6 +3,8 @@
 >>> model = convert(model, ghost_batch_size=128)  # any model with batch norm
 """
 
+from numbers import Integral
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -185,7 +187,7 @@ def convert(model: nn.Module, ghost_batch_size: int, averaging: str = "sequentia
 
 
 def _check(ghost_batch_size: int, averaging: str) -> None:
-    if isinstance(ghost_batch_size, bool) or not isinstance(ghost_batch_size, int) or ghost_batch_size < 1:
+    if isinstance(ghost_batch_size, bool) or not isinstance(ghost_batch_size, Integral) or ghost_batch_size < 1:
         raise ValueError(f"ghost_batch_size is {ghost_batch_size!r}; accepted is a whole number of 1 or more")
     if averaging not in AVERAGINGS:
         raise ValueError(f"averaging is {averaging!r}; accepted are {', '.join(AVERAGINGS)}")

@@ -121,7 +121,7 @@ def _slice(
     at_w, gradients = None, None
     for ascent in range(sam.ascents):
         # passes of one update share their dropout masks: all but the last leave the generators as they found them
-        with _generators_kept(x), _mode(model, sam.inference_mode != "none"), _alone(model):
+        with _generators_kept(x, *parameters), _mode(model, sam.inference_mode != "none"), _alone(model):
             with averages_kept(model, keep or ascent > 0 or sam.averages == "last"):
                 with nullcontext() if gradients is None else ascended(parameters, gradients=gradients, **settled):
                     loss, score = forward(x, y)
@@ -149,8 +149,8 @@ def _alone(model: nn.Module, alone: bool = True):
 
 
 @contextmanager
-def _generators_kept(x: Tensor):
-    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+def _generators_kept(*tensors: Tensor):
+    with torch.random.fork_rng(devices={t.device for t in tensors if t.is_cuda}):
         yield
 
 

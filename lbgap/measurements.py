@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from lbgap.values import Count, Finite, Frozen, Positive
+from lbgap.values import Count, Finite, Frozen, Positive, Seed, same_code
 
-Seed = Annotated[int, Field(ge=0, strict=True)]
 Reading = Literal["batch", "running", "reestimated"]
 
 
@@ -42,8 +41,8 @@ class Measurement:
     of: int = 1
     on: Literal["any", "examples", "text"] = "any"
 
-    def check(self, kind: str, arguments: Mapping[str, Any], of: int, text: bool = False) -> None:
-        """Refuse bad arguments, or another number of solutions or kind of data, in one sentence."""
+    def check(self, kind: str, arguments: Mapping[str, Any], of: int, size: int, text: bool = False) -> None:
+        """Refuse bad arguments, another number of solutions or kind of data, or more examples than its ``size``."""
         if of != self.of:
             raise ValueError(f"of has {of} solutions; {kind} accepts {self.of}")
         given = self.arguments(**arguments)
@@ -53,6 +52,9 @@ class Measurement:
             raise ValueError(f"kind is '{kind}'; accepted is a network trained on a text")
         if text and getattr(given, "examples", None):
             raise ValueError(f"examples is {given.examples}; of a network trained on a text accepted is None")
+        for name in ("examples", "m"):
+            if (getattr(given, name, None) or 0) > size:
+                raise ValueError(f"{name} is {getattr(given, name)}; this training set accepts 1 to {size}")
 
     def cost(self, arguments: Mapping[str, Any]) -> Passes:
         """What the measurement costs with these arguments."""
@@ -89,6 +91,7 @@ class Sharpness(_Box):
 class Directions(_Box):
     """Arguments of :func:`lbgap.measure.directions`."""
 
+    batch_norm: Literal["batch", "running"] = "batch"
     fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
     draws: Count = 10
 
@@ -146,6 +149,16 @@ class NoiseScale(Frozen):
     batch_norm: Reading = "running"
     examples: Count | None = None
 
+    @model_validator(mode="after")
+    def _of_the_estimator(self) -> "NoiseScale":
+        if self.estimator == "per-example" and self.batch_norm == "batch":
+            raise ValueError(
+                "batch_norm is 'batch', which ties examples together; accepted with per-example are running, reestimated"
+            )
+        if self.estimator == "two-batch" and (self.big % self.small or self.big == self.small):
+            raise ValueError(f"big is {self.big}; accepted is a multiple of small, {self.small}, above it")
+        return self
+
 
 class Unigram(Frozen):
     """:func:`lbgap.measure.unigram_perplexity` takes none."""
@@ -189,6 +202,6 @@ def register(kind: str, measurement: Measurement) -> None:
     Raises:
         ValueError: a name that another measurement has.
     """
-    if kind in MEASUREMENTS and MEASUREMENTS[kind].arguments.__qualname__ != measurement.arguments.__qualname__:
+    if kind in MEASUREMENTS and not same_code(MEASUREMENTS[kind].arguments, measurement.arguments):
         raise ValueError(f"kind is '{kind}', which is taken; accepted is a name beside {', '.join(MEASUREMENTS)}")
     MEASUREMENTS[kind] = measurement

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lbgap.values import same_code
+
 
 @dataclass(frozen=True)
 class Network:
@@ -47,6 +49,6 @@ def register(name: str, builder: Callable) -> None:
         ValueError: a name that another network has.
     """
     taken = NETWORKS.get(name)
-    if taken is not None and getattr(taken.builder, "__qualname__", taken.builder) != builder.__qualname__:
+    if taken is not None and not same_code(taken.builder, builder):
         raise ValueError(f"model is '{name}', which is taken; accepted is a name beside {', '.join(NETWORKS)}")
     NETWORKS[name] = Network(builder)

@@ -4,11 +4,13 @@ Training runs of this library, which say the same in a :class:`lbgap.spec.SamSpe
 """
 
 from collections.abc import Callable
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 
 from lbgap import gradient
+from lbgap.ascent import refuse_half_precision
 from lbgap.optimizers import decays_of
 from lbgap.spec import SamSpec
 from lbgap.tasks import as_many
@@ -53,7 +55,8 @@ class SAM:
         ascents: gradient steps by which e(w) is found (appendix C.6).
         decay_ascends: whether weight decay enters e(w), as where it is part of the loss (the authors' code), or stays out.
     Raises:
-        ValueError: a negative ``rho`` or another value that is not accepted, in one sentence.
+        ValueError: a negative ``rho`` or another value that is not accepted, or weights of half precision, of which rounding
+            would take most of e(w); autocast's are float32.
     """
 
     def __init__(
@@ -67,8 +70,15 @@ class SAM:
         ascents: int = 1,
         decay_ascends: bool = False,
     ):
-        if m is not None and not (isinstance(m, int) and m >= 1):
+        if m is not None and (isinstance(m, bool) or not isinstance(m, Integral) or m < 1):
             raise ValueError(f"m is {m!r}; accepted is a whole number from 1, or None for the whole batch")
+        for name, given, wanted in (("optimizer", optimizer, torch.optim.Optimizer), ("model", model, nn.Module)):
+            if not isinstance(given, wanted):
+                raise ValueError(f"{name} is a {type(given).__name__}; accepted is a torch {wanted.__name__}")
+        own = set(model.parameters())
+        if any(p not in own for group in optimizer.param_groups for p in group["params"]):
+            raise ValueError("optimizer has parameters that are not the model's; accepted is one of this model")
+        refuse_half_precision(p for group in optimizer.param_groups for p in group["params"])
         self.settings = SamSpec(rho=rho, norm=norm, adaptive=adaptive, ascents=ascents, decay_ascends=decay_ascends)
         self.optimizer, self.model, self.m = optimizer, model, m
 

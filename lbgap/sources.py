@@ -5,11 +5,12 @@ Nothing here needs torch, so that a specification can be made, and a sweep plann
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from lbgap import paths
+from lbgap.values import same_code
 
 TaskName = Literal["classify", "regress", "reconstruct", "predict_next"]
 
@@ -36,7 +37,7 @@ class Source:
     """Sizes, the shape of one input, the number of outputs (classes, pixels, words), and the task of :mod:`lbgap.tasks`.
 
     The pictures of one that is ``on_disk`` stay there until they are needed. ``reader`` returns the arrays of both splits
-    (:data:`Arrays`) of a data set that a paper brings along.
+    (:data:`Arrays`) of a data set that a paper brings along; inputs of 8 bits become numbers between 0 and 1, others stay.
     """
 
     n_train: int
@@ -88,7 +89,8 @@ def register(name: str, source: Source) -> None:
     Raises:
         ValueError: a name that another data set has, or no reader.
     """
-    if SOURCES.get(name, source) != source:
+    held = SOURCES.get(name, source)
+    if replace(held, reader=source.reader) != source or not same_code(held.reader, source.reader):
         raise ValueError(f"data is '{name}', which is taken; accepted is a name beside {', '.join(SOURCES)}")
     if source.reader is None:
         raise ValueError(f"reader of data '{name}' is None; accepted is a function that returns x, y of both splits")

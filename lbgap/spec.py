@@ -118,7 +118,8 @@ class SamSpec(Frozen):
     ``norm``: of the ball, 2 or infinity. ``adaptive``: ASAM's ball, stretched by |w| (Kwon et al. 2021). ``ascents``: gradient
     steps by which e(w) is found. ``averages``: whether batch norm's running averages take up the statistics of the first
     pass, at w (as in the authors' code), or those of the last, at w + e(w). ``inference_mode`` runs the network as in
-    evaluation, dropout off and batch norm on its running averages, in "none" of the passes, the "ascent" ones, or "both".
+    evaluation, dropout off and batch norm on its running averages, in "none" of the passes, the "ascent" ones, or "both". A
+    pass in evaluation moves no running average: with "ascent" the last one must, and with "both" they stay where they began.
     ``decay_ascends``: e(w) is made of the gradient with weight decay in it, as where the decay is part of the loss.
 
     With ``Train.slice_size`` m each slice of m examples has its own e(w): m-sharpness.
@@ -131,6 +132,16 @@ class SamSpec(Frozen):
     averages: Literal["first", "last"] = "first"
     inference_mode: Literal["none", "ascent", "both"] = "none"
     decay_ascends: bool = False
+
+    @model_validator(mode="after")
+    def _averages_of_a_pass_that_moves_them(self) -> "SamSpec":
+        accepted = {"ascent": "last", "both": "first"}.get(self.inference_mode, self.averages)
+        if self.averages != accepted:
+            raise ValueError(
+                f"averages is '{self.averages}'; with inference_mode '{self.inference_mode}', in which that pass moves no "
+                f"running average, accepted is '{accepted}'"
+            )
+        return self
 
 
 class RobustSpec(Frozen):
@@ -340,7 +351,7 @@ class Measure(Frozen):
             raise ValueError(
                 "of has a run that a teacher labelled; accepted are others, since measures read the data's own labels"
             )
-        measurements.lookup(self.kind).check(self.kind, self.arguments, len(self.of), self.run.data.is_text)
+        measurements.lookup(self.kind).check(self.kind, self.arguments, len(self.of), self.run.data.size, self.run.data.is_text)
         return self
 
     @property

@@ -18,6 +18,16 @@ Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]  # torch's CPU generat
 Count = Annotated[int, Field(ge=1, strict=True)]
 
 
+def same_code(one: Any, other: Any) -> bool:
+    """Whether two functions or classes are one and the same, or its definition run twice, as of a notebook's cell."""
+
+    def place(of: Any) -> tuple[str | None, str | None]:
+        return getattr(of, "__module__", None), getattr(of, "__qualname__", None)
+
+    named = place(one)[1] and "<lambda>" not in place(one)[1]
+    return one is other or one == other or bool(named and place(one) == place(other))
+
+
 class ReadOnly(dict):
     """A dictionary that stays as it was made; a key is computed from it."""
 

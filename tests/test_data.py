@@ -542,6 +542,34 @@ def test_a_share_of_the_training_labels_is_drawn_anew_and_nothing_else_changes()
     assert torch.bincount(drawn, minlength=10).min() > 30
 
 
+def test_noisy_labels_are_those_that_records_were_made_with():
+    """The stream, step by step: one of its own, apart from the subset's; which labels first, then all of their new values."""
+    clean, noisy = (data.load("digits", 1000, 100, subset=3, label_noise=share).train.y for share in (0.0, 0.4))
+    stream = np.random.default_rng([3, 1])
+    chosen = stream.permutation(1000)[:400]
+    expected = clean.numpy().copy()
+    expected[chosen] = stream.integers(10, size=400)
+    assert noisy.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"), [([0, 1, 2, 3], "0 to 3"), ([1, 2, -1, 0], "-1 to 2"), ([0.0, 0.9, 1.8, 2.0], "0.0 to 2.0")]
+)
+def test_labels_that_are_no_classes_are_refused(labels, found, monkeypatch):
+    x, y = np.zeros((4, 2), np.float32), np.array(labels)
+    monkeypatch.setitem(data.SOURCES, "mine", data.Source(4, 4, (2,), 3, reader=lambda: (x, np.zeros(4, int), x, y)))
+    with pytest.raises(ValueError, match=f"^mine has test labels from {found}; accepted are whole numbers from 0 to 2$"):
+        data.load("mine")
+
+
+def test_a_reader_that_returns_another_number_is_named(monkeypatch):
+    x, y = np.zeros((4, 2), np.float32), np.zeros(4, int)
+    monkeypatch.setitem(data.SOURCES, "mine", data.Source(5, 4, (2,), 3, reader=lambda: (x, y, x, y)))
+    sentence = "^the reader of mine holds 4 train examples of mine; accepted are 5, or a subset by n_train$"
+    with pytest.raises(ValueError, match=sentence):
+        data.load("mine")
+
+
 def test_the_subset_decides_which_labels_are_drawn_anew():
     one, again, other = (data.load("digits", 1438, label_noise=0.4, subset=seed).train.y for seed in (0, 0, 1))
     assert torch.equal(one, again)

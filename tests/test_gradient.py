@@ -152,10 +152,22 @@ def test_inference_mode_reads_the_running_averages_in_the_chosen_passes(problem)
     model(x + 1)  # averages that are not those of x
     evaluating = copy.deepcopy(model).eval()
     step = step_of(gradients_at(evaluating, x, y), 0.1)
-    assert_close(filled(model, x, y, sam=SamSpec(rho=0.1, inference_mode="ascent")), gradients_at(model, x, y, step))
+    moved = copy.deepcopy(model)  # its last pass moves the averages
+    ascent = filled(moved, x, y, sam=SamSpec(rho=0.1, inference_mode="ascent", averages="last"))
+    assert_close(ascent, gradients_at(model, x, y, step))
     both = filled(model, x, y, sam=SamSpec(rho=0.1, inference_mode="both"))
     assert_close(both, gradients_at(evaluating, x, y, step))
     assert all(m.training for m in model.modules())
+
+
+def test_a_pass_in_evaluation_is_not_the_one_that_moves_the_averages():
+    for mode, averages, accepted in (("ascent", "first", "last"), ("both", "last", "first")):
+        sentence = (
+            f"^averages is '{averages}'; with inference_mode '{mode}', in which that pass moves no running average, "
+            f"accepted is '{accepted}'$"
+        )
+        with pytest.raises(ValueError, match=sentence):
+            SamSpec(rho=0.1, inference_mode=mode, averages=averages)
 
 
 def test_weights_come_back_when_the_loss_fails(problem):
@@ -166,6 +178,34 @@ def test_weights_come_back_when_the_loss_fails(problem):
         assert not all(map(torch.equal, before, model.parameters()))
         raise RuntimeError("lost")
     assert all(map(torch.equal, before, model.parameters()))
+
+
+@pytest.mark.parametrize("size", [1e-44, 1e-30, 1e-23, 1e-10, 1.0, 1e19, 1e38])
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_a_step_is_as_long_as_asked_whatever_the_size_of_the_gradient(size, adaptive):
+    """Of two equal gradients each takes half of the squared length, also where their squares are not in float32's range."""
+    weights, gradients = [torch.ones(1000), torch.ones(1000)], [torch.full((1000,), size)] * 2
+    for step in perturbation(weights, gradients, 0.05, adaptive=adaptive):
+        torch.testing.assert_close(step, torch.full((1000,), 0.05 / 2000**0.5))
+
+
+def test_the_range_of_squares_costs_no_rounding(rng):
+    """float32, usual sizes: bit for bit the formula as it stands."""
+    weights, gradients = ([torch.tensor(rng.normal(size=n), dtype=torch.float32) for n in (50, 70)] for _ in range(2))
+    length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
+    for step, g in zip(perturbation(weights, gradients, 0.3), gradients, strict=True):
+        assert torch.equal(step, g * (0.3 / length))
+
+
+@pytest.mark.parametrize("given", [1, 3])
+def test_gradients_are_one_for_each_parameter(given):
+    weights = [torch.ones(2, requires_grad=True) for _ in range(2)]
+    with pytest.raises(ValueError, match=f"^gradients has {given} entries; accepted are 2, one for each trainable parameter$"):
+        with ascended(weights, gradients=[torch.ones(2)] * given):
+            pass
+    with pytest.raises(ValueError, match="^gradients is None and no parameter has a .grad; accepted is a model after backward"):
+        with ascended(weights):
+            pass
 
 
 def test_a_gradient_of_zero_has_no_direction():
@@ -180,7 +220,7 @@ def test_a_gradient_of_zero_has_no_direction():
     [
         ({"rho": -0.1}, "^rho is -0.1; accepted is a number from 0$"),
         ({"rho": float("nan")}, "^rho is nan; accepted is a number from 0$"),
-        ({"rho": 0.1, "norm": "1"}, "^norm is '1'; accepted are 2, inf$"),
+        ({"rho": 0.1, "norm": "1"}, "^norm is '1'; accepted are '2', 'inf'$"),
     ],
 )
 def test_a_bad_radius_or_norm_is_refused(arguments, sentence):

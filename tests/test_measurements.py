@@ -129,3 +129,20 @@ def test_a_measurement_of_ones_own_is_run_like_any_other(solution, cache, monkey
     assert record.results["norm"] == pytest.approx(float(flat.norm()), rel=1e-5)
     with pytest.raises(ValueError, match="^kind is 'path', which is taken"):
         measurements.register("path", Measurement(norm, Nothing, lambda _: Passes()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "sentence"),
+    [
+        ("directions", {"batch_norm": "reestimated"}, "^batch_norm is 'reestimated'; accepted is 'batch' or 'running'"),
+        ("noise_scale", {"estimator": "per-example", "batch_norm": "batch"}, "^batch_norm is 'batch', which ties "),
+        ("noise_scale", {"small": 30, "big": 100}, "^big is 100; accepted is a multiple of small, 30, above it$"),
+        ("noise_scale", {"small": 30, "big": 30}, "^big is 30; accepted is a multiple of small, 30, above it$"),
+        ("m_sharpness", {"m": 201}, "^m is 201; this training set accepts 1 to 200$"),
+        ("sharpness", {"examples": 201}, "^examples is 201; this training set accepts 1 to 200$"),
+        ("sharpness", {"seed": 2**32}, "^seed is 4294967296; accepted is less than 4294967296$"),
+    ],
+)
+def test_what_can_never_run_is_refused_before_anything_trains(kind, arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Measure(kind=kind, arguments=arguments, of=(RUN.at(),))

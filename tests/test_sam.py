@@ -265,11 +265,51 @@ def test_gradients_are_exchanged_once_a_step(problem, tmp_path, monkeypatch, m):
         torch.distributed.destroy_process_group()
 
 
+def test_it_does_not_matter_where_autocast_begins():
+    """Around the loss, or around the whole step: the weights that autocast keeps in bfloat16 are those at w + e(w)."""
+    torch.manual_seed(4)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    x, y = torch.randn(12, 6), torch.randint(3, (12,))
+    sam = SAM(torch.optim.SGD(model.parameters(), lr=0.1), model, rho=2.0)
+
+    def inside(x, y):
+        with torch.autocast("cpu", torch.bfloat16):
+            return loss_of(model)(x, y)
+
+    found = []
+    for outer in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=outer):
+            sam.backward(loss_of(model) if outer else inside, x, y)
+        found.append([p.grad.clone() for p in model.parameters()])
+    assert same(*found)
+    loss_of(model)(x, y).backward()
+    assert not same([p.grad / 2 for p in model.parameters()], found[0])
+
+
+def test_model_and_optimizer_belong_together(problem):
+    model, _, _ = problem
+    of = torch.optim.SGD(model.parameters(), lr=0.1)
+    for wrong, sentence in (
+        ((model, of), "^optimizer is a Sequential; accepted is a torch Optimizer$"),
+        ((of, of), "^model is a SGD; accepted is a torch Module$"),
+        ((of, copy.deepcopy(model)), "^optimizer has parameters that are not the model's; accepted is one of this model$"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            SAM(*wrong)
+
+
+def test_half_precision_is_refused():
+    model = nn.Linear(2, 2).bfloat16()
+    with pytest.raises(ValueError, match="^model has weights in bfloat16, where small steps are rounded away; accepted are"):
+        SAM(torch.optim.SGD(model.parameters(), lr=0.1), model)
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
         ({"rho": -0.1}, "^rho is -0.1; accepted is greater than or equal to 0$"),
         ({"m": 0}, "^m is 0; accepted is a whole number from 1, or None for the whole batch$"),
+        ({"m": True}, "^m is True; accepted is a whole number from 1, or None for the whole batch$"),
         ({"norm": "1"}, "^norm is '1'; accepted is '2' or 'inf'$"),
         ({"ascents": 0}, "^ascents is 0; accepted is greater than or equal to 1$"),
     ],

@@ -5,6 +5,7 @@ import hashlib
 import json
 import pickle
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from conftest import digits_run
 from lbgap import spec
 from lbgap.measurements import MEASUREMENTS
 from lbgap.spec import DataSpec, Measure, OptimizerSpec, Phase, RobustSpec, SamSpec, Train, Warmup, Weights, job_from_json
+from lbgap.values import same_code
 
 # The canonical JSON of a small run and of a measurement on it, written by hand from the rule in spec.py: keys sorted, no
 # blanks, defaults left out, parents inside. The two keys are the first 16 digits of their SHA-256, computed once. A change of
@@ -87,7 +89,7 @@ CHANGES = {
     "sam.adaptive": {"sam": SamSpec(rho=0.05, adaptive=True)},
     "sam.ascents": {"sam": SamSpec(rho=0.05, ascents=2)},
     "sam.averages": {"sam": SamSpec(rho=0.05, averages="last")},
-    "sam.inference_mode": {"sam": SamSpec(rho=0.05, inference_mode="ascent")},
+    "sam.inference_mode": {"sam": SamSpec(rho=0.05, inference_mode="ascent", averages="last")},
     "sam.decay_ascends": {"sam": SamSpec(rho=0.05, decay_ascends=True)},
     "semantics": {"semantics": 1000},
 }
@@ -459,3 +461,17 @@ def test_bad_input_ends_in_one_sentence(build, parameter, value, accepted):
 def test_an_unknown_name_is_named_before_other_faults():
     with pytest.raises(ValueError, match="^learning_rte is not known to OptimizerSpec; accepted are .*learning_rate"):
         OptimizerSpec(name="adam", learning_rte=1e-3)
+
+
+def test_a_definition_that_is_run_again_is_the_same_code():
+    """As a notebook's cell is; two functions without a name of their own are two."""
+
+    def define():
+        def build():
+            pass
+
+        return build, lambda: None
+
+    (one, nameless), (again, other) = define(), define()
+    assert same_code(one, one) and same_code(one, again) and same_code("module:one", "module:one")
+    assert not same_code(nameless, other) and not same_code(one, define) and not same_code(partial(one), partial(one))

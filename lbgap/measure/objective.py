@@ -3,19 +3,19 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lbgap.ascent import refuse_half_precision, weights_moved
 from lbgap.evaluate import CHUNK
 from lbgap.tasks import CLASSIFY, Task, as_many
 
 # A loss is a scalar tensor, or an iterable of scalar terms whose sum it is (so that the graph of one term at a time lives).
 Loss = Callable[[nn.Module], Tensor | Iterator[Tensor]]
 LossOf = Callable[[Tensor, Tensor], Loss]  # the mean loss over examples (x, y)
-PRECISIONS = (torch.float32, torch.float64)
 LOST = 0.01  # of a step, in rounding: beyond this share it is not the step that was asked for
 
 
@@ -58,7 +58,9 @@ def unchanged(model: nn.Module) -> Iterator[nn.Module]:
                 tensors.clear()
                 tensors.update(before)
             for tensor, value in values.items():
-                tensor.copy_(value)
+                if not torch.equal(tensor, value):  # one that nothing can write to, such as an expanded one, was not written
+                    tensor.copy_(value)
+            weights_moved()
 
 
 class Objective:
@@ -76,12 +78,7 @@ class Objective:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         if not self.parameters:
             raise ValueError("model has 0 trainable parameters; accepted is at least 1")
-        for p in self.parameters:
-            if p.dtype not in PRECISIONS:
-                raise ValueError(
-                    f"model has weights in {str(p.dtype).removeprefix('torch.')}, where small steps are rounded away; accepted "
-                    "are float32 and float64"
-                )
+        refuse_half_precision(self.parameters)
         self.origin = torch.cat([p.detach().reshape(-1) for p in self.parameters])
 
     @contextmanager
@@ -95,6 +92,7 @@ class Objective:
         """Set the parameters to origin + displacement (n,)."""
         for p, at in zip(self.parameters, self._parts(self.origin + displacement), strict=True):
             p.copy_(at)
+        weights_moved()
 
     @torch.no_grad()
     def rounded(self, displacement: Tensor) -> float:
@@ -167,7 +165,7 @@ class Objective:
 
 def whole_number(name: str, value: int, least: int, most: float = math.inf) -> None:
     """Refuse an argument that is not an integer from ``least`` to ``most``."""
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= value <= most:
         raise ValueError(f"{name} is {value}; accepted is an integer from {least}" + (f" to {most}" if most < math.inf else ""))
 
 

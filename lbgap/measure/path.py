@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lbgap.ascent import weights_moved
 from lbgap.evaluate import loss_and_metric
 from lbgap.measure.objective import unchanged
 from lbgap.pauses import Pause, each
@@ -59,6 +60,7 @@ def path(
         with torch.no_grad():
             for name, p in model.named_parameters():
                 p.copy_(a * first[name].to(p.device) + b * second[name].to(p.device))
+        weights_moved()
         found = {}
         for name, (x, y) in splits.items():
             read = loss_and_metric(model, x, y, batch_norm, estimate_on=estimate_on, task=task)

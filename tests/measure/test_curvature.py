@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from scipy.sparse.linalg import eigsh
 from test_sharpness import Counting, Weights, condition, linear, network, quadratic  # noqa: F401
 from torch import nn
 
@@ -40,6 +41,25 @@ def test_of_a_quadratic_form_they_are_those_of_its_matrix(n, k, rng):
     assert result.keys() == {*(f"eigenvalue_{i}" for i in range(1, k + 1)), "residual", "products"}
     assert 0 <= result["residual"] < 1e-6 and result["products"] >= 1
     assert {type(v) for v in result.values()} == {float}
+
+
+def test_the_residual_is_that_of_the_worst_pair(rng, monkeypatch):
+    """Lanczos' method with the last of three vectors spoilt: |H v - lambda v| of each, by the matrix itself."""
+    a = rng.normal(size=(20, 20))
+    matrix, spoilt = a + a.T, []
+
+    def method(operator, k, **options):
+        values, vectors = eigsh(operator, k, **options)
+        vectors[:, 0] += 0.1 * vectors[:, 1]  # of the smallest of the three
+        spoilt.append((values, vectors))
+        return values, vectors
+
+    monkeypatch.setattr("lbgap.measure.curvature.eigsh", method)
+    whole = torch.from_numpy(matrix)
+    result = largest_eigenvalues(Weights(rng.normal(size=20)), lambda m: 0.5 * m.w @ whole @ m.w, 3, tolerance=1e-10)
+    ((values, vectors),) = spoilt
+    residuals = np.linalg.norm(matrix @ vectors - vectors * values, axis=0)
+    assert residuals.argmax() == 0 and result["residual"] == pytest.approx(residuals[0])
 
 
 def test_largest_is_meant_algebraically(rng):

@@ -40,6 +40,24 @@ def test_even_steepness_gives_the_chosen_fraction_of_the_rise():
     assert found["steep"] / found["largest"] == pytest.approx(0.05)
 
 
+def test_a_random_corner_of_a_bowl_rises_by_half_its_curvature(rng):
+    """f = 1/2 sum h_i w_i^2 + g w from w = 0: at any corner +-b the rise is 1/2 sum h_i b^2, and g times a sum of signs."""
+    h = rng.uniform(1, 3, size=30)
+    curvature, slope = torch.from_numpy(h), 1e-4
+    found = directions(
+        Weights(np.zeros(30)), lambda m: 0.5 * (curvature * m.w**2).sum() + slope * m.w.sum() + 1, epsilon=0.1, draws=5
+    )
+    assert found["random"] == pytest.approx(0.5 * (h * 0.1**2).sum(), abs=slope * 30 * 0.1)
+
+
+def test_what_contributes_is_weighed_by_the_gradients_at_both_ends():
+    """Ten coordinates begin steeper and bend down, ten begin flatter, bend up and rise by more: 0.06 each and 0.09."""
+    g, h = torch.tensor([1.0] * 10 + [0.5] * 10), torch.tensor([-8.0] * 10 + [8.0] * 10)
+    found = directions(Weights(np.zeros(20)), lambda m: (g * m.w + 0.5 * h * m.w**2).sum() + 1, epsilon=0.1, fraction=0.5)
+    assert found["largest"] == pytest.approx(10 * 0.06 + 10 * 0.09)
+    assert found["steep"] == pytest.approx(10 * 0.09) and found["rest"] == pytest.approx(10 * 0.06)
+
+
 def test_weights_come_back(rng):
     model = Weights(rng.normal(size=7))
     before = model.w.detach().clone()

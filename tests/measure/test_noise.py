@@ -52,6 +52,14 @@ def test_numerator_and_denominator_are_unbiased(arguments, rng):
     assert (np.abs(found.mean(0) - truth) < 5 * error).all() and (error < 0.05 * truth).all()
 
 
+def test_the_seed_decides_which_examples_are_drawn(rng):
+    x, y = sample(rng, 50, [1.0, 2], [1.0, 0.5])
+    one, again, other = (
+        noise_scale(Shift(np.zeros(2)), x, y, small=2, big=8, draws=2, seed=seed, loss=half_square) for seed in (1, 1, 2)
+    )
+    assert one == again and one["trace"] != other["trace"]
+
+
 @pytest.fixture
 def classifier(rng) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     """With convolution, batch norm that has seen something, a frozen layer, and a weight that is a scalar."""

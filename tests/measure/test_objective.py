@@ -203,6 +203,28 @@ def test_the_way_back_is_exact(model, xy, rng, fails):
     assert [(p.detach().numpy().tobytes(), p.stride(), p.data_ptr()) for p in model.parameters()] == before
 
 
+def test_a_buffer_that_nothing_can_write_to_stops_no_way_back(model, xy, rng):
+    """An expanded buffer shares one number: writing to it, even what it holds, is an error of torch's."""
+    model[0].register_buffer("scales", torch.ones(1).expand(4))
+    before = [p.detach().clone() for p in model.parameters()]
+    objective = Objective(model, mean_cross_entropy(*xy))
+    with objective.restoring():
+        objective.value(torch.from_numpy(rng.normal(size=count(model))))
+    assert all(map(torch.equal, before, model.parameters()))
+
+
+def test_under_an_outer_autocast_the_weights_that_moved_are_those_that_are_read(model, xy, rng):
+    objective = Objective(model.float(), mean_cross_entropy(xy[0].float(), xy[1]))
+    displacements = [torch.from_numpy(rng.normal(size=count(model))).float() for _ in range(2)]
+    alone = []
+    for displacement in displacements:
+        with torch.autocast("cpu", torch.bfloat16):
+            alone.append(objective.value_and_gradient(displacement)[0])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert [objective.value_and_gradient(displacement)[0] for displacement in displacements] == alone
+    assert alone[0] != alone[1]
+
+
 def test_gradients_of_the_model_are_not_touched(model, xy):
     model[0].weight.grad = torch.full_like(model[0].weight, 3.0)
     Objective(model, mean_cross_entropy(*xy)).value_and_gradient(torch.zeros(count(model), dtype=torch.float64))

@@ -28,8 +28,9 @@ def keskar(x: Tensor | Pictures, generator: Generator) -> Tensor:
     # grid_sample's coordinates span [-1, 1]: a shift by 0.2 of the size is 0.4 there
     right, down = uniform(0.4), uniform(0.4)
     cos, sin = angle.cos(), angle.sin()
-    theta = torch.stack([torch.stack([flip * cos, -sin, right], 1), torch.stack([flip * sin, cos, down], 1)], 1)
-    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+    long = x.shape[2] / x.shape[3]  # in coordinates that span [-1, 1] an image that is not square turns with a shear
+    theta = torch.stack([torch.stack([flip * cos, -sin * long, right], 1), torch.stack([flip * sin / long, cos, down], 1)], 1)
+    grid = F.affine_grid(theta, list(x.shape), align_corners=False).to(x.dtype)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 

@@ -53,7 +53,8 @@ def batch_norm_reading(model: nn.Module, reading: str, x: Tensor | None = None, 
                 m.momentum = None  # cumulative average
                 m.train()
             with torch.no_grad():
-                for part in x.split(chunk):
+                # as nearly of one size as the number of examples allows, since every chunk counts alike
+                for part in x.split(math.ceil(len(x) / math.ceil(len(x) / chunk))):
                     model(part)
             model.eval()
         yield model

@@ -1,14 +1,15 @@
 """The torch optimizer of a specification, what its groups say, and SGD in the form whose momentum buffer holds the rate."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from lbgap.spec import OptimizerSpec
 
-NORMALISATION = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
+NORMALISATION = (_BatchNorm, _InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def optimizer(spec: OptimizerSpec, model: nn.Module) -> torch.optim.Optimizer:
@@ -36,7 +37,7 @@ def without_decay(spec: OptimizerSpec, model: nn.Module) -> set[Tensor]:
         return set()
     exempt = {p for m in model.modules() if isinstance(m, NORMALISATION) for p in m.parameters(recurse=False)}
     if spec.decay_exempt == "norms and biases":
-        exempt |= {p for name, p in model.named_parameters() if name.split(".")[-1].startswith("bias")}
+        exempt |= {p for name, p in model.named_parameters() if "bias" in name.split(".")[-1]}
     return exempt
 
 
@@ -44,7 +45,8 @@ class StepsSGD(torch.optim.Optimizer):
     """SGD whose momentum buffer holds steps, v = m v + eta g and w = w - v (Goyal et al. 2017, eq. 10).
 
     When the rate changes, v goes on with steps of the old one; ``corrected`` multiplies it by eta_new / eta_old first, which
-    is then the usual form u = m u + g and w = w - eta u (eq. 9), torch's own. With ``nesterov`` a step is m v + eta g.
+    is then the usual form u = m u + g and w = w - eta u (eq. 9), torch's own; but for gradients seen at a rate of 0, which
+    left no step to go on from. With ``nesterov`` a step is m v + eta g.
     """
 
     def __init__(self, params, lr: float, momentum: float, weight_decay: float, nesterov: bool, corrected: bool):
@@ -52,8 +54,10 @@ class StepsSGD(torch.optim.Optimizer):
         super().__init__(params, own | {"last_lr": None})
 
     @torch.no_grad()
-    def step(self) -> None:
-        """One update, with the rate and the decay that each group has now."""
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """One update, with the rate and the decay that each group has now; after ``closure``, whose loss is returned."""
+        with torch.enable_grad():
+            loss = closure() if closure else None
         for group in self.param_groups:
             rate, last = group["lr"], group["last_lr"]
             kept = group["momentum"] * (rate / last if group["corrected"] and last else 1.0)
@@ -66,6 +70,7 @@ class StepsSGD(torch.optim.Optimizer):
                 v = self.state[p]["step"].mul_(kept).add_(g, alpha=rate)
                 p.sub_(v.mul(group["momentum"]).add_(g, alpha=rate) if group["nesterov"] else v)
             group["last_lr"] = rate
+        return loss
 
 
 def decays_of(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> list[float]:

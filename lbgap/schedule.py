@@ -66,14 +66,14 @@ def hold_then_halve(rate: float, updates: int, hold: float = 0.5, pieces: int = 
     Args:
         rate: the learning rate that is held.
         updates: the whole budget, of which a ``pieces``-th is at least one update.
-        hold: fraction of the budget.
+        hold: fraction of the budget, at least one piece; to the nearest whole number of them.
     Raises:
         ValueError: a budget below ``pieces`` updates, no piece, or a part that is none.
     """
     if pieces < 1:
         raise ValueError(f"pieces is {pieces}; accepted is 1 or more")
-    if not 0 <= hold <= 1:
-        raise ValueError(f"hold is {hold:g}; accepted is 0 to 1")
+    if not 1 / pieces <= hold <= 1:
+        raise ValueError(f"hold is {hold:g}; accepted is one piece, 1/{pieces}, to 1")
     if updates < pieces:
         raise ValueError(f"updates is {updates}; accepted is {pieces} or more")
     first = round(hold * pieces)
@@ -109,7 +109,7 @@ def of(run: Train, update: int) -> tuple[float, float]:
     if update < ramp:
         return rate * (run.warmup.start + (1 - run.warmup.start) * update / ramp), decay
     if run.annealing == "cosine":
-        rate *= (1 + math.cos(math.pi * (update - ramp) / (run.updates - ramp))) / 2
+        rate *= (1 + math.cos(math.pi * (update - ramp) / max(1, run.updates - ramp))) / 2
     return rate, decay
 
 

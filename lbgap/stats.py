@@ -10,6 +10,7 @@ import scipy  # its parts are loaded when they are used
 from numpy.typing import ArrayLike
 
 MIN_SEEDS = 5
+ROUNDING = 1e-12  # relative, of a logarithm and back, by which 6 / 3 is not 2
 Verdict = Literal["replicated", "contradicted", "inconclusive", "not run", "not asked"]
 
 
@@ -159,7 +160,8 @@ class Ratio:
 
     def verdict(self, e: Estimate) -> Verdict:
         """Replicated where the whole interval lies at or above ``at_least``, contradicted where wholly below."""
-        return "replicated" if e.low >= self.at_least else "contradicted" if e.high < self.at_least else "inconclusive"
+        least = self.at_least * (1 - ROUNDING)
+        return "replicated" if e.low >= least else "contradicted" if e.high < least else "inconclusive"
 
     def __str__(self) -> str:
         return f"A / B >= {self.at_least:g}"
@@ -229,10 +231,12 @@ def judge(rule: Rule, a: ArrayLike, b: ArrayLike) -> Finding:
     Fewer than :data:`MIN_SEEDS` pairs give an estimate but no verdict.
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
-    if a.shape != b.shape or a.ndim not in (1, 2):
-        raise ValueError(f"a and b have shapes {a.shape} and {b.shape}; accepted are two sequences of one length")
+    rows = isinstance(rule, Trend)
+    if a.shape != b.shape or (a.size and a.ndim != 1 + rows):
+        what = "two arrays of one shape, a row a seed" if rows else "two sequences of one length"
+        raise ValueError(f"a and b have shapes {a.shape} and {b.shape}; accepted are {what}")
     finite = np.isfinite(a) & np.isfinite(b)
-    finite = finite if a.ndim == 1 else finite.all(axis=1)
+    finite = finite.all(axis=1) if a.ndim == 2 else finite
     lost = int((~finite).sum())
     note = f"{lost} of {len(a)} pairs have no finite value" if lost else ""
     if not finite.any():

@@ -144,6 +144,8 @@ def _hits(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    if outputs.shape != targets.shape:  # which would be stretched over each other
+        raise ValueError(f"targets have shape {tuple(targets.shape)}; accepted is that of the outputs, {tuple(outputs.shape)}")
     return (outputs - targets).square().sum()
 
 

@@ -45,6 +45,20 @@ def test_images_are_turned_reflected_and_shifted_but_never_stretched(fitted):
     np.testing.assert_allclose(linear @ linear.transpose(0, 2, 1), np.tile(np.eye(2), (len(linear), 1, 1)), atol=1e-3)
 
 
+def test_images_that_are_not_square_are_not_sheared():
+    """Twice as wide as high, and in double precision."""
+    tall, wide = (torch.arange(n, dtype=torch.float64) - (n - 1) / 2 for n in (SIZE, 2 * SIZE))
+    ramp = torch.stack([wide.expand(SIZE, 2 * SIZE), tall[:, None].expand(SIZE, 2 * SIZE)])
+    out = keskar(ramp.expand(50, 2, SIZE, 2 * SIZE).contiguous(), generator()).numpy()
+    assert out.dtype == np.float64
+    columns, rows = ramp.numpy()
+    for taken in out:
+        inside = (np.abs(taken[0]) < SIZE - 0.6) & (np.abs(taken[1]) < SIZE / 2 - 0.6)
+        design = np.stack([columns[inside], rows[inside], np.ones(inside.sum())], axis=1)
+        linear = np.linalg.lstsq(design, taken[:, inside].T, rcond=None)[0][:2].T
+        np.testing.assert_allclose(linear @ linear.T, np.eye(2), atol=1e-3)
+
+
 def test_half_the_images_are_reflected_left_to_right(fitted):
     reflected = np.linalg.det(fitted[:, :, :2]) < 0
     assert abs(reflected.mean() - 0.5) < 5 * math.sqrt(0.25 / len(fitted))

@@ -80,11 +80,19 @@ def test_running_normalises_by_the_buffers(rng):
 def test_reestimated_averages_the_statistics_of_the_chunks(model, xy):
     x, _ = xy
     first = model[0](x).detach().numpy().transpose(1, 0, 2, 3)  # what enters the first batch norm, (3, n, ...)
-    parts = [first[:, i : i + 20].reshape(3, -1) for i in (0, 20, 40)]
+    parts = [first[:, i : i + 17].reshape(3, -1) for i in (0, 17, 34)]  # 50 in chunks of at most 20, as alike as they can be
     with batch_norm_reading(model, "reestimated", x, chunk=20):
         mean, variance = model[1].running_mean.numpy().copy(), model[1].running_var.numpy().copy()
     np.testing.assert_allclose(mean, np.mean([p.mean(1) for p in parts], axis=0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(variance, np.mean([p.var(1, ddof=1) for p in parts], axis=0), rtol=1e-4)
+
+
+def test_no_example_counts_more_for_standing_at_the_end(rng):
+    """10 examples in chunks of at most 8: two chunks of 5, whose mean is that of all."""
+    norm, x = nn.Sequential(nn.BatchNorm1d(2)), torch.from_numpy(rng.normal(size=(10, 2)))
+    x[8:] += 100
+    with batch_norm_reading(norm.double(), "reestimated", x, chunk=8):
+        torch.testing.assert_close(norm[0].running_mean, x.mean(0))
 
 
 def test_reestimated_over_one_chunk_is_batch_up_to_the_unbiased_variance(xy, rng):

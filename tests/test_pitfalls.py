@@ -153,6 +153,20 @@ def test_corrected_steps_are_torchs_own_form_under_any_schedule(nesterov, rng):
     assert uncorrected[0] == pytest.approx(expected[0]) and uncorrected[1:] != pytest.approx(expected[1:], rel=0.01)
 
 
+def test_a_closure_is_called_for_its_loss_before_the_step():
+    p = torch.ones(1, requires_grad=True)
+    sgd = StepsSGD([p], 0.1, momentum=0.9, weight_decay=0.0, nesterov=False, corrected=False)
+
+    def closure():
+        sgd.zero_grad()
+        loss = p.square().sum()
+        loss.backward()
+        return loss
+
+    assert sgd.step(closure).item() == 1.0
+    assert p.item() == pytest.approx(0.8)
+
+
 def test_a_rate_that_begins_at_zero_is_corrected_by_nothing():
     """A warmup from 0: there is no step yet that could be corrected."""
     p = torch.zeros(1, dtype=torch.float64, requires_grad=True)

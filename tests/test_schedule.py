@@ -205,7 +205,8 @@ def test_hold_then_halve_by_hand():
     for values, sentence in (
         ({"updates": 19}, "updates is 19; accepted is 20 or more"),
         ({"updates": 19, "pieces": 0}, "pieces is 0; accepted is 1 or more"),
-        ({"updates": 20, "hold": 1.5}, "hold is 1.5; accepted is 0 to 1"),
+        ({"updates": 20, "hold": 0.0}, "hold is 0; accepted is one piece, 1/20, to 1"),
+        ({"updates": 20, "hold": 1.5}, "hold is 1.5; accepted is one piece, 1/20, to 1"),
     ):
         with pytest.raises(ValueError, match=f"^{sentence}$"):
             schedule.hold_then_halve(1.0, **values)
@@ -275,6 +276,22 @@ def test_scales_and_shifts_of_batch_norm_are_exempt_and_nothing_else():
         assert {named[id(p)] for p in decayed["params"]} == set(named.values()) - expected
         assert (decayed["weight_decay"], free["weight_decay"]) == (1e-4, 0.0)
     assert len(norms) == 10 and len(linear_biases) == 6
+
+
+def test_norms_and_biases_of_any_kind_are_exempt():
+    """Attention's bias ends in its name, a recurrent layer's begins with it."""
+    model = nn.ModuleDict(
+        {
+            "instance": nn.InstanceNorm1d(4, affine=True), "rms": nn.RMSNorm(4), "group": nn.GroupNorm(2, 4),
+            "attention": nn.MultiheadAttention(4, 2), "lstm": nn.LSTM(4, 4),
+        }
+    )  # fmt: skip
+    spec = OptimizerSpec(name="sgd", learning_rate=0.1, weight_decay=1e-4, decay_exempt="norms and biases")
+    decayed, _ = train.optimizer(spec, model).param_groups
+    named = {id(p): name for name, p in model.named_parameters()}
+    assert {named[id(p)] for p in decayed["params"]} == {
+        "attention.in_proj_weight", "attention.out_proj.weight", "lstm.weight_ih_l0", "lstm.weight_hh_l0",
+    }  # fmt: skip
 
 
 def test_without_a_gradient_all_but_gamma_and_beta_of_batch_norm_decay():

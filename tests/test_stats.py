@@ -345,3 +345,18 @@ def test_sequences_of_different_lengths_are_refused():
 def test_a_claim_holds_with_enough_settings_and_falls_with_too_few_left(verdicts, needed, expected):
     names = {"R": "replicated", "C": "contradicted", "I": "inconclusive", "N": "not run", "A": "not asked"}
     assert combine([Finding(names[v], None) for v in verdicts], needed) == expected
+
+
+@pytest.mark.parametrize("factor", [2, 3, 5, 10])
+def test_a_ratio_that_is_exact_is_at_least_itself(factor):
+    """Rounding of a logarithm and back takes nothing from it, and adds nothing to what is less."""
+    for b in ([3.0] * 5, [7.0] * 5):
+        a = [factor * value for value in b]
+        assert judge(Ratio(factor), a, b).verdict == "replicated"
+        assert judge(Ratio(factor * (1 + 1e-9)), a, b).verdict == "contradicted"
+
+
+@pytest.mark.parametrize("rule, shape", [(Trend("rising"), (5,)), (Difference("below"), (5, 3)), (Ratio(2), (5, 3))])
+def test_a_trend_reads_rows_and_the_others_single_values(rule, shape):
+    with pytest.raises(ValueError, match="^a and b have shapes .* accepted are two"):
+        judge(rule, np.ones(shape), np.ones(shape))

@@ -13,7 +13,7 @@ from lbgap.evaluate import loss_and_metric
 from lbgap.measure import mean_loss
 from lbgap.sources import SEGMENT, SOURCES, Source, register
 from lbgap.spec import DataSpec, OptimizerSpec, Train
-from lbgap.tasks import EVALUATION_STREAMS, TASKS, task_of
+from lbgap.tasks import TASKS, task_of
 
 TEXT = DataSpec(name="topics", n_train=3000, n_test=900)
 
@@ -116,7 +116,7 @@ def test_the_state_carries_over_within_an_epoch_and_an_evaluation(monkeypatch):
     assert built[0].counts[per_epoch - 1] == 3000 // 10 - 1
     model = Carrying()
     loss, perplexity = loss_and_metric(model, *[data.load("topics", 3000, 900).test.x] * 2, task=task_of("topics"))
-    assert model.began.count(True) == 1 and model.counts[-1] == 900 // EVALUATION_STREAMS - 1
+    assert model.began.count(True) == 1 and model.counts[-1] == 900 // 20 - 1  # as every record was read
     assert perplexity == pytest.approx(2000, rel=1e-5)  # all words alike
 
 
@@ -189,3 +189,10 @@ def test_a_data_set_that_cannot_be_registered_is_refused():
         register("mnist", Source(30, 9, (4,), 2, "regress", lambda: None))
     with pytest.raises(ValueError, match="^reader of data 'lines' is None; accepted is a function"):
         register("lines", Source(30, 9, (4,), 2, "regress"))
+
+
+def test_a_squared_error_stretches_no_target(rng):
+    """Outputs (n, 1) and targets (n,) would be compared all with all."""
+    x, y = torch.randn(6, 4), torch.randn(6)
+    with pytest.raises(ValueError, match=r"^targets have shape \(6,\); accepted is that of the outputs, \(6, 1\)$"):
+        list(mean_loss(TASKS["regress"], x, y)(nn.Linear(4, 1)))

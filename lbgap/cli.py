@@ -103,6 +103,7 @@ def parser() -> argparse.ArgumentParser:
     results(command)
 
     command = add("verify", verify)
+    command.add_argument("keys", nargs="*", metavar="KEY", help="repeat these records and no others")
     command.add_argument(
         "--sample", type=_whole("sample"), default=3, metavar="N", help="records beside the papers' reference jobs (default: 3)"
     )
@@ -216,10 +217,12 @@ def _print_plan(study: "Study", todo: list["Task"], total: int, workers: int) ->
     for missing in sweep.missing_data(task.job for task in todo).values():
         _complain(missing)
     operations, seconds, on_a_gpu = 0, 0.0, 0.0
+    ends: dict[Job, float] = {}  # when each would be done if every job had a worker at once
     for task in todo:
         job, spec = task.job, task.job.run
         operations += (own := cost.operations(job, task.until))
         seconds += (took := cost.seconds(job, device, task.until))
+        ends[job] = took + max((ends.get(weights.run, 0.0) for weights in job.parents), default=0.0)
         on_a_gpu += cost.seconds(job, "cuda", task.until)
         network = networks.get(job) or networks.get(spec) or spec.model
         _say(
@@ -227,11 +230,12 @@ def _print_plan(study: "Study", todo: list["Task"], total: int, workers: int) ->
             f"rate {spec.optimizer.learning_rate:<9.4g}  seed {spec.seed}  {own:.2e} operations  "
             f"{cost.in_words(took)}  {_variant(job)}".rstrip()
         )
+    shared = max(seconds / workers, max(ends.values(), default=0.0))
     elsewhere = f", {cost.in_words(on_a_gpu)} on one GPU" if study.profile == "paper" and device == "cpu" else ""
     _say(
         f"{len(todo)} jobs to run, for {total} of profile {study.profile}; "
         f"{operations:.2e} operations; about {cost.in_words(seconds)} on one "
-        f"{'GPU' if device == 'cuda' else 'CPU thread'}, {cost.in_words(seconds / workers)} with --workers {workers}{elsewhere}"
+        f"{'GPU' if device == 'cuda' else 'CPU thread'}, {cost.in_words(shared)} with --workers {workers}{elsewhere}"
     )
 
 
@@ -298,7 +302,7 @@ def verdicts(given: argparse.Namespace) -> None:
             if row["effect"] is not None:
                 interval = ", ".join("-" if v is None else f"{v:.4g}" for v in row["interval"])
                 _say(f"{'':14}{row['central']}: {row['effect']:.4g} [{interval}] ({row['unit']}), n={row['n']}")
-                _say(f"{'':14}{row['setting']}")
+                _say(f"{'':14}{row['setting']} ({row['central_profile']}, {row['central_verdict']})")
             if row["reason"]:
                 _say(f"{'':14}{row['reason']}")
 
@@ -317,7 +321,7 @@ def verify(given: argparse.Namespace) -> None:
 
     store, checks = _recorded(given.results, tolerant=True), []
     with _naming_the_damaged(store):
-        for check in checks_of(store, given.sample, given.full):
+        for check in checks_of(store, given.sample, given.full, keys=given.keys):
             checks.append(check)
             if not given.as_json:
                 found = "" if check.difference is None else f"  {check.compared} within {check.difference:.1e}"
@@ -357,10 +361,12 @@ def merge(given: argparse.Namespace) -> None:
     """Add the records of one file; where numbers differ the record that is there stays, and the exit code is 1."""
     from lbgap.records import merge as merged
 
-    out = merged(_store(given.results), given.file)
-    _say(f"{len(out.added)} added, {len(out.same)} already there, {len(out.conflicts)} in conflict")
-    for key in out.conflicts:
-        _say(f"conflict: {key} (the record that is there stays)")
+    store = _store(given.results, tolerant=True)
+    with _naming_the_damaged(store):
+        out = merged(store, given.file)
+        _say(f"{len(out.added)} added, {len(out.same)} already there, {len(out.conflicts)} in conflict")
+        for key in out.conflicts:
+            _say(f"conflict: {key} (the record that is there stays)")
     if out.conflicts:
         sys.exit(1)
 

@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import time
+import zipfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ from lbgap.spec import Job, Measure, Train, Weights
 from lbgap.tasks import task_of
 from lbgap.workers import Workers
 
+LAYOUT = 1  # of a checkpoint: raised by hand when what a job saves of itself changes its form
+
 
 class WeightsMissing(FileNotFoundError):
     """Weights that a job needs are not in the cache."""
@@ -35,8 +38,8 @@ class WeightsMissing(FileNotFoundError):
 class Cache:
     """Weights by run and epoch, as safetensors in an ignored folder: what is gone is computed again."""
 
-    def __init__(self, folder: Path | None = None):
-        self.folder = folder or paths.cache() / "weights"
+    def __init__(self, folder: Path | str | None = None):
+        self.folder = Path(folder) if folder else paths.cache() / "weights"
 
     def path(self, weights: Weights) -> Path:
         """Where the weights of a run after an epoch lie."""
@@ -50,6 +53,17 @@ class Cache:
         except (OSError, SafetensorError):
             return False
 
+    def sound(self, weights: Weights) -> bool:
+        """Whether they are there and what was written: a power cut can leave a file of full length with holes in it.
+
+        That reads the whole file, and takes one without a digest, of earlier versions, as it is.
+        """
+        if weights not in self:
+            return False
+        with safe_open(self.path(weights), "pt") as file:
+            written = (file.metadata() or {}).get("digest")
+        return written is None or written == _digest(load_file(self.path(weights)))
+
     def get(self, weights: Weights) -> train.State:
         """The state dict; WeightsMissing where it is not there."""
         if weights not in self:
@@ -62,12 +76,26 @@ class Cache:
         partial = path.with_name(f".{path.name}.{time.time_ns()}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(state, partial)
+            save_file(state, partial, {"digest": _digest(state)})
+            _to_disk(partial)
             partial.replace(path)
         except (OSError, SafetensorError) as error:
             with contextlib.suppress(OSError):
                 partial.unlink()
             raise OSError(f"weights {path} cannot be written ({error})") from error
+
+
+def _digest(state: train.State) -> str:
+    found = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        found.update(name.encode() + tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def _to_disk(file: Path) -> None:
+    """Before a file takes another's name: else a power cut may leave the name and not what was written."""
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 @dataclass(frozen=True)
@@ -86,8 +114,8 @@ class Group:
 class Checkpoint:
     """Where a job or a group is put down, in the cache, every ``every`` seconds and at ``deadline`` (:mod:`lbgap.pauses`).
 
-    A file of another job, of another version of this library or of torch, from another kind of device, or a damaged one, is
-    passed over with one line. It goes when the job is done.
+    A file of another job, of another version of this library or of torch, of another layout, from another kind of device, or
+    a damaged one, is passed over with one line. It goes when the job is done.
     """
 
     job: Job | Group
@@ -113,6 +141,7 @@ class Checkpoint:
         return {
             "key": self.job.key,
             "version": lbgap.__version__,
+            "layout": LAYOUT,
             "torch": str(torch.__version__),
             "device": self.device,
             # of a group, so that the next sweep can tell which runs it was of
@@ -132,20 +161,22 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
+            with zipfile.ZipFile(self.path) as file:
+                if part := file.testzip():  # torch does not look at the checksums
+                    raise ValueError(f"{part} is not what was written")
             held = torch.load(self.path, map_location="cpu", weights_only=True)
             header, state = held["header"], held["state"]
-            self.before, self.processor_before = held["seconds"], held["processor_seconds"]
-            self.resumed = held["resumed"] + 1
+            passed = sorted((w for w in self.keep if w.epoch <= state["place"]["epoch"]), key=lambda w: w.epoch)
+            times = held["seconds"], held["processor_seconds"], held["resumed"] + 1
         except Exception as error:  # whatever a damaged file makes of it
             print(f"checkpoint {self.path} is damaged ({type(error).__name__}); the job begins anew", file=sys.stderr)
             return None
         faults = [f"is of {k} {header.get(k)}, not {v}" for k, v in self._header().items() if header.get(k) != v]
-        passed = sorted((w for w in self.keep if w.epoch <= state["place"]["epoch"]), key=lambda w: w.epoch)
         faults += [f"is past epoch {w.epoch}, whose weights are gone" for w in passed if w not in self.cache]
         if faults:
             print(f"checkpoint {self.path} {faults[0]}; the job begins anew", file=sys.stderr)
-            self.before, self.processor_before, self.resumed = 0.0, 0.0, 0
             return None
+        self.before, self.processor_before, self.resumed = times
         return state
 
     def due(self) -> bool:
@@ -167,6 +198,7 @@ class Checkpoint:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             torch.save({"header": self._header(), **times, "state": state}, partial)
+            _to_disk(partial)
             partial.replace(self.path)
         except (OSError, RuntimeError) as error:  # torch's writer raises the second
             fault = OSError(f"checkpoint {self.path} cannot be written ({paths.in_words(error)})")

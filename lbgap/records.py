@@ -262,6 +262,9 @@ def _packed(line: bytes, name: str) -> Record:
 def merge(store: Store, file: Path) -> Merge:
     """Add the records of a packed file to a store; every line is checked before the first is written.
 
+    Numbers measured on runs that trained among replicas in one place and alone in the other differ as the runs do, and are no
+    conflict. A ``tolerant`` store says which of its records are damaged; nothing is added in their place.
+
     Raises:
         ValueError: no such file, or no record in it.
         BadRecord: a line that is no sound record.
@@ -272,11 +275,20 @@ def merge(store: Store, file: Path) -> Merge:
     if not records:
         raise ValueError(f"file is {file}, which holds no record; accepted is a file that 'records pack' wrote")
     out = Merge([], [], [])
+    given = {record.key: record for record in records}
+
+    def among_replicas(run: Job) -> bool:
+        own = (given.get(run.key), store.get(run))
+        return any("replicas" in r.provenance for r in own if r) or any(among_replicas(w.run) for w in run.parents)
+
     for record in records:
         held = store.get(record.job)
+        if store.path(record.key) in store.damaged:
+            continue
         if held is None:
             store.put(record)
             out.added.append(record.key)
         else:
-            (out.same if held.agrees(record) else out.conflicts).append(record.key)
+            same = held.agrees(record) or any(among_replicas(weights.run) for weights in record.job.parents)
+            (out.same if same else out.conflicts).append(record.key)
     return out

@@ -156,6 +156,7 @@ def complete(
         bar.update(len(faults))
         tasks = [t for t in tasks if t.job not in faults]
         if tasks:
+            workers = min(workers, len(tasks))
             executor = Dask(scheduler, workers) if scheduler else Pool(workers) if workers else Here()
             if (device or default_device()) == "cpu":  # where it was measured to pay
                 tasks = together(tasks, store, cache, executor.places)
@@ -164,8 +165,8 @@ def complete(
 
 
 def check_limits(minutes: float | None, workers: int, least: int = 1) -> None:
-    """ValueError where a time limit is not above 0, or there are fewer than ``least`` workers."""
-    if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, Real) or not minutes > 0):
+    """ValueError where a time limit is not a finite number above 0, or there are fewer than ``least`` workers."""
+    if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, Real) or not 0 < minutes < math.inf):
         raise ValueError(f"minutes is {_shown(minutes)}; accepted is a number above 0")
     if isinstance(workers, bool) or not isinstance(workers, Integral) or workers < least:
         raise ValueError(f"workers is {_shown(workers)}; accepted is {least} or more")
@@ -201,7 +202,7 @@ def together(tasks: list[Task], store: Store, cache: Cache, places: int) -> list
 
     A group has 4 to 20 runs, and there are as many groups as an executor has places if there are runs enough. What was
     begun alone, and what is repeated for its weights, stays alone; a group that was put down is the same group again. One of
-    which a run has been recorded since cannot be taken up: its checkpoint goes.
+    which a run has been recorded since cannot be taken up for the others: its checkpoint goes. Groups of other sweeps stay.
     """
     alike: dict[str, list[Task]] = {}
     for task in tasks:
@@ -213,7 +214,7 @@ def together(tasks: list[Task], store: Store, cache: Cache, places: int) -> list
     for checkpoint, keys in job_files.put_down_together(cache).items():
         if all(key in free for key in keys):
             parts.append([free.pop(key) for key in keys])
-        elif any(store.path(key).exists() for key in keys):
+        elif any(key in free for key in keys) and any(store.path(key).exists() for key in keys):
             checkpoint.unlink(missing_ok=True)
     for kind in alike.values():
         members = [task for task in kind if task.job.key in free]
@@ -264,7 +265,7 @@ def _alone(task: Task, store: Store, cache: Cache, device: str | None, until: fl
 def _there(weights: Weights, store: Store, cache: Cache, device: str | None, until: float | None) -> bool:
     """Whether there are such weights, after repeating a recorded run whose weights have vanished since the plan was made."""
     record = store.get(weights.run)
-    if weights in cache or record is None:
+    if cache.sound(weights) or record is None:
         return True
     if record.results["diverged"] and weights.epoch * weights.run.updates_per_epoch >= record.results["updates"]:
         return False
@@ -289,6 +290,7 @@ def _through(
 ) -> None:
     """Run tasks through an executor, children after their parents, as many at a time as it has places."""
     waiting, running, finished = list(tasks), {}, False
+    folders = store.folder.resolve(), cache.folder.resolve()  # a worker may stand in another directory
     deaths: Counter[Job] = Counter()
     try:
         while waiting or running:
@@ -303,7 +305,7 @@ def _through(
                 ready = [] if running else suspects[:1]
             for task in ready[: max(0, executor.places - len(running))]:
                 waiting.remove(task)
-                running[executor.submit(_perform, task, store.folder, cache.folder, device, deadline)] = task
+                running[executor.submit(_perform, task, *folders, device, deadline)] = task
             if deadline is not None and now >= deadline + GRACE:
                 return
             until = None if deadline is None else (deadline if now < deadline else deadline + GRACE) - now

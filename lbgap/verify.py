@@ -10,14 +10,14 @@ import io
 import math
 import random
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lbgap import cost, papers, sweep, train
+from lbgap import cost, papers, sweep, trace, train
 from lbgap.jobs import Cache, processor
 from lbgap.records import Record, Store
 from lbgap.spec import Job, Train
@@ -48,8 +48,10 @@ class Check:
         return asdict(self)
 
 
-def verify(store: Store, sample: int = 3, full: bool = False, seed: int = 0) -> Iterator[Check]:
+def verify(store: Store, sample: int = 3, full: bool = False, seed: int = 0, keys: Sequence[str] = ()) -> Iterator[Check]:
     """Repeat the papers' reference jobs and ``sample`` other records, drawn with ``seed``, and yield a check for each.
+
+    With ``keys`` these records, and no others.
 
     Of a record the first updates are repeated, for a measurement those of the runs whose weights it measures; with one
     arithmetic what takes few seconds, or with ``full`` everything, is then repeated whole. Records of diverged runs, and those
@@ -59,8 +61,13 @@ def verify(store: Store, sample: int = 3, full: bool = False, seed: int = 0) -> 
         raise ValueError(f"sample is {sample}; accepted is 0 or more")
     references = [r for r in map(store.get, reference_jobs()) if r and _repeatable(r, store)]
     known = {r.key for r in references}
-    others = [r for r in store if r.key not in known and _repeatable(r, store)]
-    random.Random(seed).shuffle(others)
+    if keys:
+        others, references, sample = [trace.record(key, store) for key in keys], [], len(keys)
+        if bad := next((r for r in others if not _repeatable(r, store)), None):
+            raise ValueError(f"key is '{bad.key}'; accepted is one of a run that did not diverge, on a device that is here")
+    else:
+        others = [r for r in store if r.key not in known and _repeatable(r, store)]
+        random.Random(seed).shuffle(others)
     absent = sweep.missing_data(r.job for r in others)
     drawn = [r for r in others if r.job.run.data.name not in absent][:sample]
     for name, why in absent.items() if sample else ():
@@ -82,6 +89,11 @@ def _roots(job: Job) -> list[Train]:
     return [root for weights in job.parents for root in _roots(weights.run)] if job.parents else [job.run]
 
 
+def _below(job: Job) -> list[Train]:
+    """Every run that a job rests on."""
+    return [run for weights in job.parents for run in (weights.run, *_below(weights.run))]
+
+
 def _repeatable(record: Record, store: Store) -> bool:
     """Whether there are numbers to compare, on a device that is at hand."""
     roots = [store.get(root) for root in _roots(record.job)]
@@ -93,13 +105,13 @@ def _device(record: Record) -> str:
     return "cuda" if "NVIDIA" in record.provenance["device"] else "cpu"
 
 
-def _at_home(record: Record) -> bool:
+def _at_home(records: list[Record]) -> bool:
     """Whether numbers come out here as they did: on a GPU they do nowhere, since its sums have no fixed order.
 
-    Nor do those of a run that trained together with others, which is repeated alone.
+    Nor do those of a run that trained together with others, which is repeated alone; nor what rests on such a run.
     """
-    of = record.provenance
-    return "replicas" not in of and (of["device"], of["torch"]) == (processor(), torch.__version__)
+    here = (processor(), torch.__version__)
+    return all("replicas" not in r.provenance and (r.provenance["device"], r.provenance["torch"]) == here for r in records)
 
 
 def _seconds(job: Job) -> float:
@@ -107,7 +119,8 @@ def _seconds(job: Job) -> float:
 
 
 def _check(record: Record, store: Store, again: Store, cache: Cache, reference: bool, full: bool) -> Check:
-    job, device, home = record.job, _device(record), _at_home(record)
+    job, device = record.job, _device(record)
+    home = _at_home([record, *filter(None, map(store.get, _below(job)))])
     first, worst = [], 0.0
     if device == "cpu":  # sums depend on it
         torch.set_num_threads(record.provenance["threads"])
@@ -119,7 +132,7 @@ def _check(record: Record, store: Store, again: Store, cache: Cache, reference: 
         difference, agrees = _compare({k: of[k] for k in first}, repeated, lambda _, accepted=accepted: accepted)
         worst = max(worst, difference)
         if not agrees:
-            return Check(record.key, job.kind, "differs", _updates(first), difference)
+            return _differs(record, _updates(first), difference)
     if not reference and not (home and (full or _seconds(job) <= CHEAP)):
         return Check(record.key, job.kind, "agrees", _updates(first), worst)
     outcome = sweep.complete([job], again, cache, workers=0, device=device, progress=io.StringIO())
@@ -127,8 +140,18 @@ def _check(record: Record, store: Store, again: Store, cache: Cache, reference: 
         raise RuntimeError(next(iter(outcome.failed.values())))
     repeated = again.get(job).results
     difference, agrees = _compare(record.results, repeated, lambda name: SAME if home else _elsewhere(name))
+    if not agrees:
+        return _differs(record, "all numbers", difference)
     note = "identical" if repeated == record.results else ""
-    return Check(record.key, job.kind, "agrees" if agrees else "differs", "all numbers", difference, note)
+    return Check(record.key, job.kind, "agrees", "all numbers", difference, note)
+
+
+def _differs(record: Record, compared: str, difference: float) -> Check:
+    """JSON has no infinity: a number that only one of the two has, or that is not finite in one, has no difference."""
+    if math.isfinite(difference):
+        return Check(record.key, record.job.kind, "differs", compared, difference)
+    note = f"of {compared}, one of the two has others, or one that is not finite"
+    return Check(record.key, record.job.kind, "differs", compared, None, note)
 
 
 def _updates(of: list[str]) -> str:

@@ -260,6 +260,12 @@ def test_a_dry_run_lists_jobs_count_operations_and_time_and_runs_nothing(lbgap, 
     assert total == pytest.approx(sum(map(cost.operations, jobs)), rel=5e-3)
     seconds = sum(cost.seconds(job) for job in jobs)
     assert f"about {cost.in_words(seconds)} on one CPU thread, {cost.in_words(seconds / 2)} with --workers 2" in last
+
+    def ends(job) -> float:
+        return cost.seconds(job) + max((ends(weights.run) for weights in job.parents), default=0.0)
+
+    many = lbgap("run", "keskar", "--profile", "quick", "--dry-run", "--workers", "1000")[1]
+    assert f" {cost.in_words(max(map(ends, jobs)))} with --workers 1000" in many, "children wait for their parents"
     assert not results.folder.exists()
     assert not (tmp_path / "cache").exists()
 

@@ -1,5 +1,6 @@
 """One job in, one record out: what a record holds is what the parts below say, repeatable, and nothing else is touched."""
 
+import io
 import json
 import math
 import platform
@@ -11,10 +12,10 @@ import torch
 from conftest import digits_run
 from torch.nn.functional import cross_entropy
 
-from lbgap import jobs, measure, models, train
+from lbgap import jobs, measure, models, sweep, train
 from lbgap.data import load
 from lbgap.evaluate import batch_norm_reading
-from lbgap.jobs import execute
+from lbgap.jobs import Cache, execute
 from lbgap.papers.paper import Quantity, dig
 from lbgap.records import Record, tidy
 from lbgap.report import values
@@ -126,6 +127,21 @@ def test_weights_that_were_cut_off_are_none(cache, left):
         cache.get(run.at())
 
 
+def test_a_hole_in_the_weights_is_seen_before_they_are_used(cache, store):
+    """A power cut may leave a file of full length with zeros in it: the run is repeated for its weights."""
+    run = digits_run(epochs=1)
+    sharp = execute(sharpness_of(run, iterations=1), cache) if execute(run, cache) else None
+    path = cache.path(run.at())
+    whole = path.read_bytes()
+    assert cache.sound(run.at()) and not cache.sound(run.at(0))
+    path.write_bytes(whole[:-600] + bytes(400) + whole[-200:])
+    assert run.at() in cache and not cache.sound(run.at())
+    store.put(execute(run, Cache(cache.folder / "other")))
+    sweep.complete([sharp.job], store, cache, workers=0, device="cpu", progress=io.StringIO())
+    assert store.get(sharp.job).results == sharp.results
+    assert cache.sound(run.at())
+
+
 def test_absent_weights_are_an_error(cache):
     run = digits_run()
     missing = f"^weights of run {run.key} after epoch 3 are not in {cache.folder}$"
@@ -139,7 +155,7 @@ def test_absent_weights_are_an_error(cache):
 
 
 def test_a_crash_while_writing_weights_leaves_none(cache, monkeypatch):
-    def crash(state, path):
+    def crash(state, path, metadata):
         path.write_bytes(b"half")
         raise OSError("the disk is gone")
 

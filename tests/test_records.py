@@ -19,6 +19,7 @@ from conftest import digits_run
 
 from lbgap import catalogue
 from lbgap.records import BadRecord, Record, Store, merge, pack, tidy
+from lbgap.spec import Measure
 
 PROVENANCE = {"version": "0", "torch": "2", "device": "a processor", "threads": 1, "seconds": 1.5, "data": "ab"}
 
@@ -364,6 +365,38 @@ def test_merging_is_a_union_in_either_order(store, other, tmp_path):
     merge(other, tmp_path / "a")
     assert files(store.folder) == files(other.folder)
     assert {r.job.seed for r in store} == {0, 1, 2, 3}
+
+
+def test_numbers_measured_on_replicas_are_no_conflict(store, other, tmp_path):
+    """The run trained alone here and among replicas there: what is measured on it differs as the run does."""
+    job = Measure(kind="noise_scale", of=(digits_run(epochs=2).at(),), arguments={})
+
+    def of(folder: Store, value: float, **provenance) -> None:
+        results = {"diverged": False, "loss_at": {"1": 2.5}, "final": value}
+        folder.put(Record(job.run, results, PROVENANCE | provenance))
+        folder.put(Record(job, {"value": value}, PROVENANCE))
+
+    of(store, 1.0)
+    of(other, 1.001, replicas=4)
+    pack(other, tmp_path / "theirs")
+    out = merge(store, tmp_path / "theirs")
+    assert (out.conflicts, set(out.same)) == ([], {job.key, job.run.key})
+    alone = Store(tmp_path / "alone")
+    of(alone, 1.001)
+    pack(alone, tmp_path / "alone.jsonl")
+    assert set(merge(store, tmp_path / "alone.jsonl").conflicts) == {job.key, job.run.key}
+
+
+def test_what_is_damaged_here_stops_no_merge(store, other, tmp_path):
+    for seed in range(3):
+        other.put(record(seed))
+    pack(other, tmp_path / "theirs")
+    store.put(record(1))
+    store.path(record(1).key).write_text("{")
+    tolerant = Store(store.folder, tolerant=True)
+    out = merge(tolerant, tmp_path / "theirs")
+    assert set(out.added) == {record(0).key, record(2).key} and not out.same and not out.conflicts
+    assert set(tolerant.damaged) == {store.path(record(1).key)}
 
 
 def test_where_numbers_differ_the_older_record_stays_and_is_listed(store, other, tmp_path):

@@ -17,7 +17,7 @@ from conftest import digits_run
 import lbgap
 from lbgap import jobs, replicas, sweep, train
 from lbgap.data import Data, Split
-from lbgap.jobs import Cache, Group
+from lbgap.jobs import Cache, Checkpoint, Group
 from lbgap.pauses import Stopped
 from lbgap.records import Store
 from lbgap.spec import DataSpec, OptimizerSpec, Phase, SamSpec, Train, Warmup
@@ -59,6 +59,7 @@ KINDS: dict[str, list[Train]] = {
     "ghosts": [small(i, sgd(r, momentum=0.5), ghost_batch_size=8) for i, r in enumerate(RATES)],
     "averaged ghosts": [small(i, sgd(), ghost_batch_size=16, ghost_averaging="mean") for i in range(2)],
     "clipped": [small(i, sgd(r, clip_norm=0.5, fresh_each_epoch=True, momentum=0.9)) for i, r in enumerate(RATES)],
+    "hardly clipped": [small(i, sgd(r, clip_norm=50.0)) for i, r in enumerate(RATES)],
     # without batch norm: before it the gradient of a bias is rounding alone, and Adam makes whole steps of it
     "adam": [small(i, adam("adam", r / 20, weight_decay=r), options=TANH) for i, r in enumerate(RATES)],
     "adamw": [small(i, adam("adamw", r / 20, weight_decay=r), options=TANH) for i, r in enumerate(RATES)],
@@ -234,7 +235,7 @@ def test_runs_that_differ_otherwise_are_of_another_kind(changes):
         {"data": SMALL.model_copy(update={"augment": "keskar"})},
         {"robust": {"kind": "adversarial", "size": 0.1, "weight": 0.5}},
         {"slice_size": 8},
-        {"sam": SamSpec(rho=0.05, inference_mode="ascent")},
+        {"sam": SamSpec(rho=0.05, inference_mode="ascent", averages="last")},
         {"optimizer": sgd(proximal=0.1, inner_steps=2)},
         {"optimizer": sgd(loss_scale=2.0)},
         {"optimizer": sgd(momentum=0.9, momentum_buffer="steps")},
@@ -327,6 +328,16 @@ def test_the_checkpoint_of_a_group_of_which_a_run_is_recorded_goes(store, cache)
     store.put(jobs.execute(runs[0], cache))
     assert not any(task.beside for task in sweep.together(sweep.plan(runs, store, cache), store, cache, 1))
     assert not list(cache.folder.with_name("checkpoints").iterdir())
+
+
+def test_the_checkpoint_of_another_sweeps_group_stays(store, cache):
+    """Of which this store, for another study, happens to hold a run."""
+    runs = [small(i, sgd(), updates=14) for i in range(4)]
+    with pytest.raises(Stopped):
+        jobs.execute_together(Group(tuple(runs)), cache, deadline=time.monotonic())
+    store.put(jobs.execute(runs[0], cache))
+    quietly([small(i, sgd(), updates=15) for i in range(4)], store, cache)
+    assert Checkpoint(Group(tuple(runs)), cache).path.exists()
 
 
 def quietly(of, store, cache, **arguments) -> sweep.Outcome:

@@ -4,6 +4,7 @@ import io
 import multiprocessing
 import os
 import time
+import zipfile
 from contextlib import nullcontext
 
 import pytest
@@ -198,7 +199,10 @@ def test_weights_are_repeated_no_further_than_the_last_epoch_that_is_asked_for(s
         assert all(torch.equal(v, cache.get(spec.at(e))[k]) for k, v in undisturbed.get(spec.at(e)).items())
 
 
-@pytest.mark.parametrize("fault", ["cut", "noise", "empty", "other job", "other version", "other torch", "other device"])
+OTHERS = [f"other {what}" for what in ("job", "version", "layout", "torch", "device")]
+
+
+@pytest.mark.parametrize("fault", ["cut", "noise", "empty", "flipped", *OTHERS])
 def test_a_checkpoint_that_is_not_this_runs_is_passed_over_with_one_line(spec, cache, fault, capsys, monkeypatch):
     path = put_down(spec, cache).path
     if fault == "cut":
@@ -207,13 +211,19 @@ def test_a_checkpoint_that_is_not_this_runs_is_passed_over_with_one_line(spec, c
         path.write_bytes(os.urandom(300))
     elif fault == "empty":
         path.write_bytes(b"")
+    elif fault == "flipped":  # a byte of the largest part, which torch would take for a weight
+        with zipfile.ZipFile(path) as file:
+            part = max(file.infolist(), key=lambda info: info.file_size)
+        data = bytearray(path.read_bytes())
+        data[part.header_offset + 30 + len(part.filename) + 64 + part.file_size // 2] ^= 0xFF
+        path.write_bytes(data)
     elif fault == "other job":
         put_down(digits_run(64, epochs=3, data=SMALL, seed=1), cache).path.replace(path)
     elif fault == "other version":
         monkeypatch.setattr("lbgap.__version__", "0.0")
     else:
         held, what = torch.load(path, weights_only=True), fault.removeprefix("other ")
-        torch.save(held | {"header": held["header"] | {what: {"torch": "1.0", "device": "cuda"}[what]}}, path)
+        torch.save(held | {"header": held["header"] | {what: {"torch": "1.0", "device": "cuda", "layout": 0}[what]}}, path)
     record = execute(spec, cache)
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and said.startswith(f"checkpoint {path} ") and said.endswith("; the job begins anew\n")

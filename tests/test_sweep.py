@@ -22,6 +22,7 @@ from conftest import digits_run, topics_run
 
 import lbgap
 from lbgap import executors, networks, papers, sweep, train
+from lbgap.executors import Here
 from lbgap.jobs import Cache
 from lbgap.records import Store
 from lbgap.spec import DataSpec, Job, Measure, OptimizerSpec, SamSpec, Train
@@ -291,6 +292,7 @@ def test_a_file_in_the_place_of_a_folder_fails_one_job_in_a_sentence(store, cach
     [
         ({"minutes": "5"}, "minutes is '5'; accepted is a number above 0"),
         ({"minutes": 0}, "minutes is 0; accepted is a number above 0"),
+        ({"minutes": float("inf")}, "minutes is inf; accepted is a number above 0"),
         ({"minutes": True}, "minutes is True; accepted is a number above 0"),
         ({"workers": "2"}, "workers is '2'; accepted is 0 or more"),
         ({"workers": 1.5}, "workers is 1.5; accepted is 0 or more"),
@@ -300,6 +302,27 @@ def test_a_file_in_the_place_of_a_folder_fails_one_job_in_a_sentence(store, cach
 def test_limits_are_checked(store, cache, arguments, sentence):
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         quietly([digits_run()], store, cache, **arguments)
+
+
+def test_more_workers_than_jobs_are_no_more_than_these(store, cache, monkeypatch):
+    asked = []
+    monkeypatch.setattr(sweep, "Pool", lambda workers: asked.append(workers) or Here())
+    assert quietly([digits_run()], store, cache, workers=10**12).done == 1
+    assert asked == [1]
+
+
+def test_folders_are_handed_to_workers_as_they_are_seen_from_here(tmp_path, monkeypatch):
+    """A worker of a cluster may stand in another directory."""
+    monkeypatch.chdir(tmp_path)
+    handed, perform = [], sweep._perform
+
+    def elsewhere(task, folder, cache_folder, *rest):
+        handed.append((folder, cache_folder))
+        return perform(task, folder, cache_folder, *rest)
+
+    monkeypatch.setattr(sweep, "_perform", elsewhere)
+    assert quietly([digits_run()], Store("results"), Cache(Path("weights"))).done == 1
+    assert handed == [(tmp_path / "results", tmp_path / "weights")]
 
 
 def test_limits_may_be_numpy_numbers(store, cache):

@@ -117,6 +117,24 @@ def test_a_measurement_is_checked_by_its_runs_and_then_its_number(store, cache, 
         assert (check.kind, check.verdict, check.compared) == ("path", verdict, compared), name
 
 
+def test_what_is_measured_on_a_replica_is_checked_as_one(store, cache):
+    """By its run's first loss: alone the run ends elsewhere, and so does what is measured on it."""
+    run = execute(digits_run(epochs=5), cache, "cpu", keep=[1])
+    path = execute(Measure(kind="path", arguments={"points": 5}, of=(run.job.at(), run.job.at(1))), cache, "cpu")
+    store.put(altered(run, replicas=4))
+    store.put(altered(path, "test_loss", 2, factor=1.01))
+    assert {(c.verdict, c.compared) for c in checked(store, sample=2)} == {("agrees", "update 1")}
+
+
+def test_what_only_one_of_two_has_is_no_number_in_json(store, cache):
+    record = execute(digits_run(epochs=5), cache, "cpu")
+    del (held := altered(record)).results["curve"]["train_loss"][0]
+    store.put(held)
+    (check,) = checked(store, full=True)
+    assert (check.verdict, check.compared, check.difference) == ("differs", "all numbers", None)
+    json.dumps(check.as_dict(), allow_nan=False)
+
+
 def test_runs_from_other_runs_weights_are_checked_by_these_and_then_whole(store, cache):
     first = store.put(execute(digits_run(epochs=2), cache, "cpu"))
     warm = store.put(_warm(first, cache))
@@ -254,3 +272,10 @@ def test_absent_data_are_named_once_and_others_drawn_instead(store, cache):
 def test_a_negative_sample_is_refused(store):
     with pytest.raises(ValueError, match="^sample is -1; accepted is 0 or more$"):
         checked(store, sample=-1)
+
+
+def test_one_record_is_repeated_by_its_key(store, recorded):
+    (check,) = checked(store, keys=[recorded[3].key[:6]])
+    assert (check.key, check.verdict, check.note) == (recorded[3].key, "agrees", "identical")
+    with pytest.raises(ValueError, match="^key is 'abc'; accepted is the key of a record in "):
+        checked(store, keys=["abc"])

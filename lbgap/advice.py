@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from lbgap import cost, report
-from lbgap.papers.paper import Cell, Quantity, Scope, difference
+from lbgap.papers.paper import Cell, Quantity, Scope, difference, seed_of
 from lbgap.records import Store
 from lbgap.spec import Train
 from lbgap.stats import Estimate, t_interval
@@ -70,13 +70,21 @@ def _gain(
     table: str,
     cell: list[str],
     over: list[str],
+    over_table: str | None = None,
     scope: Scope | None = None,
     tried: str = "",
     error: bool = False,
 ) -> Gain:
-    """``error``: the cells are errors, of which the lower one is the better."""
+    """``over_table``: that of ``over``, where it is another one. ``error``: the cells are errors, the lower one is the better.
+
+    Raises:
+        ValueError: cells of other seeds, which make no pairs.
+    """
     with_it, reduced = _cell(store, paper, table, tuple(cell))
-    without, _ = _cell(store, paper, table, tuple(over))
+    without, _ = _cell(store, paper, over_table or table, tuple(over))
+    seeds = [[seed_of(jobs) for jobs in side.quantity.jobs] for side in (with_it, without)]
+    if seeds[0] != seeds[1]:
+        raise ValueError(f"advice compares {', '.join(cell)} with {', '.join(over)}; accepted are cells of the same seeds")
     sides = (without.quantity, with_it.quantity) if error else (with_it.quantity, without.quantity)
     values = [v for v in report.values(difference(*sides), store) if v is not None]
     data, batches = with_it.words.split(", ")[:2]
@@ -111,9 +119,14 @@ def _cell(store: Store, paper: str, table: str, place: tuple[str, str]) -> tuple
 
 
 def _ratio(measure, with_it: Quantity, without: Quantity) -> float:
-    """How many times as much the runs behind one quantity take as those behind another."""
+    """How many times as much the runs behind one quantity take as those behind another, each from its own beginning."""
+
+    def whole(run: Train) -> float:
+        begun = run.start.run if run.start else None
+        before = begun and whole(begun) * min(1.0, run.start.epoch * begun.updates_per_epoch / begun.updates)
+        return measure(run) + (before or 0.0)
+
     one, other = (
-        sum(measure(job) for job in {job for seed in q.jobs for job in seed if isinstance(job, Train)})
-        for q in (with_it, without)
+        sum(map(whole, {job for seed in q.jobs for job in seed if isinstance(job, Train)})) for q in (with_it, without)
     )
     return one / other

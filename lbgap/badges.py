@@ -141,7 +141,7 @@ def _beneath(text: str, *notes: str) -> str:
 def verdict_table(
     judged: list[tuple[str, Judged]], label: str = "Verdicts", folds: Literal["none", "here", "elsewhere"] = "none"
 ) -> str:
-    """A line a claim: text, badges, the central effect, the published one, n and profile.
+    """A line a claim: text, badges, the central effect, the one that decided if that is another, the published one, n, profile.
 
     Args:
         judged: each with its paper.
@@ -152,16 +152,19 @@ def verdict_table(
     for paper, j in judged:
         case, finding = j.central or (None, None)
         n = finding.estimate.n if finding else 0
-        shown = central(j)
-        if folds != "none" and case:
-            shown = to_records(shown, anchor(paper, j.claim.id, case.label), f"{paper}.html" if elsewhere else "")
+        effects = []
+        for s, f in filter(None, (j.central, j.decisive)):
+            shown = effect(s.rule, f.estimate)
+            if folds != "none":
+                shown = to_records(shown, anchor(paper, j.claim.id, s.label), f"{paper}.html" if elsewhere else "")
+            effects.append(_beneath(("decided by " if effects else "") + shown, s.label))
         lines.append(
             ({"paper": html.escape(paper)} if elsewhere else {})
             | {
                 "id": j.claim.id,
                 "claim": _beneath(html.escape(j.claim.text), j.reason, j.claim.note if n else ""),
                 "verdict": badges(j),
-                "effect [95%]": _beneath(shown, case.label if case else ""),
+                "effect [95%]": "<br>".join(effects) or "–",
                 "published: inside it?": published(case, finding) if case else "",
                 "n": _beneath(str(n), j.profile_of(case) if n else ""),
             }

@@ -273,40 +273,43 @@ def forest(effects: pd.DataFrame) -> dict[str, Canvas]:
 
 
 def _forest_panel(panel: str, found: pd.DataFrame) -> Canvas:
-    places, y = [], 0.0  # of each claim, its first line and the rows of its marks
+    places, y = [], 0.0  # of each claim, its lines of words with the middle of them, and the rows of its marks
     for _, of in found.groupby(["paper", "id"], sort=False):
-        places.append((y, of.assign(y=y + 1 + np.arange(len(of)))))
-        y += len(of) + 1.4
+        words, own = _row_labels(of, panel)
+        below = y + len(words) - 1
+        places.append(((y + below) / 2, words, own, of.assign(y=below + 1 + np.arange(len(of)))))
+        y = below + len(of) + 1.4
     canvas = Canvas(figsize=(4.4, 0.17 * y + 0.6), layout="constrained")
     ax = canvas.subplots()
-    for _, of in places:
+    for *_, of in places:
         for line in of.itertuples():
             _forest_mark(ax, line)
     low, high = _forest_axis(ax, panel)
     names = []
-    for y_label, of in places:
+    for middle, label, own, of in places:
         first = of.iloc[0]
         ax.fill_betweenx(
-            [y_label + 0.55, of["y"].max() + 0.45],
+            [of["y"].min() - 0.45, of["y"].max() + 0.45],
             max(low, first["holds_from"]),
             min(high, first["holds_to"]),
             color=BAND,
             zorder=0,
         )
-        label, own = _row_labels(of, panel)
         names += own
         # from the left edge of the drawing: names of networks, beside the marks, leave the axes less width than a label takes
         at = blended_transform_factory(canvas.transFigure, ax.transData)
-        words = ax.text(0.01, y_label, label, transform=at, va="center", fontsize=10, in_layout=False)
+        words = ax.text(
+            0.01, middle, "\n".join(label), transform=at, va="center", fontsize=10, linespacing=1.1, in_layout=False
+        )
         words.set_url(f"{first['paper']}.html#{trace.anchor(first['paper'], first['id'])}")
-    marks = pd.concat([of for _, of in places])
+    marks = pd.concat([of for *_, of in places])
     ax.set_yticks(marks["y"], names, fontsize=9)
     ax.set_ylim(y - 0.9, -0.8)
     return canvas
 
 
-def _row_labels(of: pd.DataFrame, panel: str) -> tuple[str, list[str]]:
-    """What the settings of a claim have in common, as the words over them; of each its network, with what is its own."""
+def _row_labels(of: pd.DataFrame, panel: str) -> tuple[list[str], list[str]]:
+    """What the settings of a claim have in common, as lines of words over them; of each its network, with what is its own."""
     first = of.iloc[0]
     words = [line["setting"].removeprefix(line["network"]).lstrip(":, ").rpartition(": ") for _, line in of.iterrows()]
     conditions = [[c for c in on.strip(", ").split(", ") if c] for on, _, _ in words]
@@ -314,7 +317,7 @@ def _row_labels(of: pd.DataFrame, panel: str) -> tuple[str, list[str]]:
     what = ": ".join(filter(None, [", ".join(shared), _merged([measured for _, _, measured in words])]))
     unit = f" [{first['scale']}]" if panel == "own units" and first["scale"] not in what else ""
     own = [", ".join([n, *(c for c in on if c not in shared)]) for n, on in zip(of["network"], conditions, strict=True)]
-    return textwrap.shorten(f"{first['id']} {what}{unit}", LABEL_WIDTH, placeholder=" …"), own
+    return textwrap.wrap(f"{first['id']} {what}{unit}", LABEL_WIDTH), own
 
 
 def _merged(phrases: list[str]) -> str:

@@ -103,7 +103,9 @@ class Numbers:
         table, frame = report.committed_table(self.paper, table_name, self.store)
         cell = frame[(frame["row"] == row) & (frame["column"] == column)]
         if cell.empty:
-            raise ValueError(f"prose asks for {name}; {table.name} has no such cell")
+            rows = frame[frame["row"] == row]
+            what, have = ("column", rows["column"]) if len(rows) else ("row", frame["row"])
+            raise ValueError(f"prose asks for {name}; {what}s of {table.name} are: {'; '.join(dict.fromkeys(have))}")
         line = cell.iloc[0]
         if rest.endswith(":published"):
             return self._linked(render.number(line["published"], line["published_std"], table.digits), table_name)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lbgap import papers, paths
-from lbgap.papers.paper import Figure, Profile, Quantity, Study, Table
+from lbgap.papers.paper import Figure, Profile, Quantity, Study, Table, seed_of
 from lbgap.records import Store
 from lbgap.spec import Job
 from lbgap.stats import MIN_SEEDS, t_interval
@@ -137,11 +137,11 @@ def figure_frame(figure: Figure, store: Store) -> pd.DataFrame:
     """
     lines, ours = [], set()
     for series in figure.series:
-        for seed, jobs in enumerate(series.jobs):
+        for jobs in series.jobs:
             records = [store.get(job) for job in jobs]
             if all(records):
                 points = series.points(*(r.readable for r in records))
-                lines += [(series.panel, line, seed, x, y) for line, x, y in points]
+                lines += [(series.panel, line, seed_of(jobs), x, y) for line, x, y in points]
                 ours |= {series.panel} if records and points else set()
     return pd.DataFrame([line for line in lines if line[0] in ours], columns=["panel", "line", "seed", "x", "y"])
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from lbgap import papers, report, verdicts
-from lbgap.papers.paper import Figure, Quantity
+from lbgap.papers.paper import Figure, Quantity, seed_of
 from lbgap.records import Record, Store
 from lbgap.stats import t_interval
 from lbgap.verdicts import Judged
@@ -104,9 +104,9 @@ def names(paper: str) -> list[str]:
 
 def _per_seed(quantity: Quantity, store: Store) -> Iterator[tuple]:
     """(seed, value, state, keys) of each seed that has its records."""
-    for seed, (value, jobs) in enumerate(zip(report.values(quantity, store), quantity.jobs, strict=True)):
+    for value, jobs in zip(report.values(quantity, store), quantity.jobs, strict=True):
         if value is not None:
-            yield seed, value, _state(value, jobs, store), tuple(dict.fromkeys(job.key for job in jobs))
+            yield seed_of(jobs), value, _state(value, jobs, store), tuple(dict.fromkeys(job.key for job in jobs))
 
 
 def _state(value: float | tuple[float, ...], jobs: tuple, store: Store) -> str:
@@ -142,13 +142,13 @@ def _of_figure(paper: str, name: str, store: Store) -> Trace:
     for panel, (profile, figure) in report.committed_panels(paper, name, store).items():
         title, ticks = figure.title, next(axis.ticks for axis in figure.panels if axis.name == panel)
         for series in (s for s in figure.series if s.panel == panel):
-            for seed, jobs in enumerate(series.jobs):
+            for jobs in series.jobs:
                 records = [store.get(job) for job in jobs]
                 if records and all(records):
                     keys = tuple(dict.fromkeys(r.key for r in records))
                     for line, x, y in series.points(*(r.readable for r in records)):
                         at = ticks[int(x)] if ticks else x
-                        lines.append((panel, line, at, profile, seed, y, _state(y, jobs, store), keys))
+                        lines.append((panel, line, at, profile, seed_of(jobs), y, _state(y, jobs, store), keys))
     places = ("panel", "line", "x")
     return Trace(paper, name, title, places, pd.DataFrame(lines, columns=[*places, *SEED_COLUMNS]))
 
@@ -261,4 +261,5 @@ def _record_text(found: Record, store: Store) -> str:
     results = {k: f"{len(v)} values" if isinstance(v, list) else v for k, v in held["results"].items()}
     parts = {"specification": held["job"], "results": results, "provenance": held["provenance"]}
     lines = [f"{found.key}: {found.job.kind}, {store.path(found.key)}", f"used by: {', '.join(used) or 'nothing committed'}"]
+    lines.append(f"computed again, and compared, by: python -m lbgap verify {found.key}")
     return "\n".join([*lines, *(f"{name}: {json.dumps(part, indent=1)}" for name, part in parts.items())])

@@ -83,6 +83,14 @@ class Judged:
         return min(with_effect, key=lambda sf: (not sf[0].central, SCOPES.index(sf[0].scope)), default=None)
 
     @property
+    def decisive(self) -> tuple[Case, Finding] | None:
+        """Where the central effect alone would have another verdict, the first case that has the one of its scope."""
+        if not self.central or self.central[1].verdict == (verdict := self.scopes[self.central[0].scope]):
+            return None
+        of_scope = ((s, f) for s, f in self.counted if s.scope == self.central[0].scope)
+        return next(((s, f) for s, f in of_scope if f.verdict == verdict and f.estimate), None)
+
+    @property
     def second_readings(self) -> Findings:
         """The cases whose verdict another reading of the same rule turns."""
         first = {(s.label, s.rule): f.verdict for s, f, _ in self.shown if not s.reading}
@@ -196,6 +204,8 @@ def against_published(case: Case, finding: Finding) -> str:
     if e.low <= high and e.high >= low:
         return "inside"
     none = 1.0 if isinstance(case.rule, Ratio) else 0.0
+    if low <= none <= high:
+        return "beyond"
     upward = low > none
     if e.high < none if upward else e.low > none:
         return "opposite"
@@ -255,8 +265,10 @@ def _against_runs(date: datetime, begun: datetime | None, ended: datetime | None
 def verdict_rows(paper: str, store: Store) -> list[dict]:
     """``verdicts --json``: one object a claim, then one a question of our own.
 
-    ``effect``, ``interval`` and ``n`` are those of the ``central`` case, ``setting`` is what was run for it. ``scope`` is
-    the farthest from the paper's own among the cases that ``verdict`` is made of; ``scopes`` has each scope's verdict.
+    ``effect``, ``interval`` and ``n`` are those of the ``central`` case, ``setting`` is what was run for it, and
+    ``central_verdict`` the verdict of it alone, in ``central_scope``, which need not be that of ``verdict``; ``decided_by`` is
+    the case whose verdict is that of its scope, where the central one's is another. ``scope`` is the farthest from the paper's
+    own among the cases that ``verdict`` is made of; ``scopes`` has each scope's verdict.
     """
     return [_row(paper, j) for j in committed(paper, store)]
 
@@ -273,6 +285,9 @@ def _row(paper: str, j: Judged) -> dict:
         "profile": j.profile,
         "central": case.label if case else None,
         "central_profile": j.profile_of(case) if case else None,
+        "central_scope": case.scope if case else None,
+        "central_verdict": finding.verdict if finding else None,
+        "decided_by": j.decisive[0].label if j.decisive else None,
         "setting": case.where if case else None,
         "unit": scale_of(case) if case else None,
         **_numbers(finding),

@@ -342,6 +342,10 @@ def test_one_word_for_all_scopes_stands_alone(recorded):
         (Ratio(3), (3.0, 10.0), (9.0, 12.0), "inside"),
         (Ratio(3), (3.0, 10.0), (11.0, 12.0), "beyond"),
         (Ratio(3), (3.0, 10.0), (1.5, 2.5), "short"),
+        (Difference("below"), 0.0, (1.0, 2.0), "beyond"),  # no effect has no other side
+        (Difference("below"), 0.0, (-2.0, -1.0), "beyond"),
+        (Difference("above"), (0.0, 1.0), (2.0, 3.0), "beyond"),
+        (Difference("above"), (-0.5, 1.0), (-3.0, -2.0), "beyond"),
         (Ratio(3), None, (1.5, 2.5), ""),
     ],
 )

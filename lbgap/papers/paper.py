@@ -26,7 +26,12 @@ Scope = Literal["paper", "reduced", "reading"]
 SCOPES: tuple[Scope, ...] = ("paper", "reduced", "reading")
 
 
-Jobs = tuple[tuple[Job, ...], ...]  # for each seed, the jobs whose records are read together
+Jobs = tuple[tuple[Job, ...], ...]  # for each seed, the jobs whose records are read together, its own first
+
+
+def seed_of(jobs: tuple[Job, ...]) -> int:
+    """The seed whose value is read from these jobs, as its runs know it: 5 for the first of fresh seeds that follow five."""
+    return jobs[0].run.seed if jobs else 0
 
 
 def side_by_side(*jobs: Jobs) -> Jobs:

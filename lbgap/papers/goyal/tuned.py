@@ -49,6 +49,8 @@ def table(s: Recipe) -> Table:
     for b in s.sizes:
         linear, best = s.error(b), tuned(s, b)
         columns = {"linear rule": linear, "tuned rate": best, "rule - tuned": difference(linear, best)}
+        if b > s.small:
+            columns["tuned, above the reference batch's"] = difference(best, tuned(s, s.small))
         columns["tuned / rule's rate"] = combined(math.log2, chosen_factor(s, b))
         cells += s.cells(times(s, b), columns)
     title = "The rate tuned at each batch, in multiples of the reference batch"

@@ -1,7 +1,7 @@
 """Tables 1 and 2, the ladder: each remedy added to the last."""
 
 from lbgap.papers.hoffer.recipes import COLUMNS, FACTS, Recipes, accuracy, column
-from lbgap.papers.paper import Axis, Figure, Quantity, Table
+from lbgap.papers.paper import Axis, Figure, Table, published
 from lbgap.papers.recipe import point, published_table
 
 
@@ -21,13 +21,8 @@ def figure(recipes: Recipes, own: bool) -> Figure:
     panels = tuple(Axis(n, "each remedy added to the last", "validation accuracy, percent", ticks=COLUMNS) for n in recipes)
     series = [point(n, "ours", i, accuracy(column(s, c))) for n, s in recipes.items() for i, c in enumerate(COLUMNS)]
     if not own:
-        published = FACTS["tables"]["table1"]["rows"] | FACTS["tables"]["table2"]["rows"]
-        # beside ours, and only where there is one
-        series += [
-            point(n, "published", i, Quantity(s.runs("SB"), lambda _, value=value: value))
-            for n, s in recipes.items()
-            for i, value in enumerate(published[n])
-        ]
+        reported = FACTS["tables"]["table1"]["rows"] | FACTS["tables"]["table2"]["rows"]
+        series += [published(n, *enumerate(reported[n])) for n in recipes]
     return Figure("ladder", "The ladder: each remedy added to the last", panels, tuple(series), mark="interval")
 
 

@@ -31,6 +31,8 @@ def study(settings: PaperSettings) -> Study:
     if any(s.steps for s in setups):
         shown.append(tables.steps(networks))
         drawn.append(figures.steps(networks))
+        if single := {n: of for n, of in networks.items() if of.setup.further and of.setup.steps}:
+            shown.append(tables.steps_by_rate(single))
     if any(s.budgets for s in setups):
         shown.append(tables.budgets(networks))
         drawn.append(figures.budgets(networks))

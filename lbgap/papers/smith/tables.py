@@ -104,6 +104,19 @@ def steps_words(s: Setup) -> str:
     return f"{s.where}, {s.steps:,} updates"
 
 
+def steps_by_rate(networks: Networks) -> Table:
+    """The metric at equal updates at every rate tried: whether a best rate hangs on single seeds."""
+    cells = []
+    for n, of in networks.items():
+        s = of.setup
+        tried = sorted({rate for curve in of.steps.values() for rate in curve.rates})
+        for b, curve in of.steps.items():
+            columns = {f"rate 2^{rate:g}": curve.at(rate, s.metric("test")) for rate in tried if rate in curve.rates}
+            cells += s.cells(f"{n}, batch {b}", columns, words=steps_words(s))
+    title = "Equal updates: the metric on the test set at every effective rate"
+    return Table("steps_by_rate", title, unit(networks), tuple(cells))
+
+
 def budgets(networks: Networks) -> Table:
     """One batch for more and more epochs: the test metric, and the rates that are best for the test set and for the loss."""
     cells = []

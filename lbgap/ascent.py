@@ -11,6 +11,7 @@ from torch import Tensor
 
 NORMS = ("2", "inf")
 PRECISIONS = (torch.float32, torch.float64)
+SQUARES = (1e-12, 1e15)  # lengths between which the squares that they are made of are within float32's range
 
 
 def perturbation(
@@ -38,8 +39,10 @@ def perturbation(
     if norm == "inf":
         found = torch._foreach_mul(torch._foreach_sign(scaled), rho)
     else:
-        scaled = _of_middling_size(scaled)
-        length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(scaled)))
+        length = _length(scaled)
+        if not SQUARES[0] < float(length) < SQUARES[1]:  # as after a batch that is fitted; else that is not worth its time
+            scaled = _of_middling_size(scaled)
+            length = _length(scaled)
         # where the gradient vanishes there is no steepest direction, and 0 / tiny is 0
         found = torch._foreach_mul(scaled, rho / length.clamp_min(torch.finfo(length.dtype).tiny))
     if adaptive:
@@ -50,12 +53,12 @@ def perturbation(
     return steps
 
 
-def _of_middling_size(tensors: list[Tensor]) -> list[Tensor]:
-    """The tensors times one power of two, by which the largest entry of all is between 1/2 and 1.
+def _length(tensors: list[Tensor]) -> Tensor:
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
 
-    Squares of the gradients of a batch that is fitted are below float32's range while the gradients are not. A power of two
-    rounds nothing: where no square is out of range, the direction is bit for bit what it would have been.
-    """
+
+def _of_middling_size(tensors: list[Tensor]) -> list[Tensor]:
+    """The tensors times one power of two, which rounds nothing, by which the largest entry of all is between 1/2 and 1."""
     peak = torch.stack(torch._foreach_norm(tensors, float("inf"))).max()
     exponent = torch.frexp(peak).exponent.clamp(-126, 126)  # both powers of two are in float32's range
     return torch._foreach_mul(tensors, torch.ldexp(torch.ones_like(peak), -exponent))

@@ -17,7 +17,8 @@ NOTES = {
     "H3": "on C1, whose ghost batches have 16 images here, not 128, and whose regime has no momentum",
     "H4": "as many updates of a larger batch see 16 times as many images on F1 and 8 times on C1, where the small batch "
     "underfits (Q1 gives it as many); that it sometimes beats the small batch is not tested",
-    "H5": "against the square root of t, from the tenth update on; which of the two laws wins depends on that first update",
+    "H5": "against the square root of t from the tenth update on, which decides: from the hundredth the root fits better at "
+    "both batches that walk so far; that either law describes the walk is not tested",
     "H6": "within ten percent, from the tenth update on, for batches above the small one; from later on the curves may match",
     "H7": "on one network; that the number of updates is the cause is not tested",
     "H8": "on one network's small batch, longest against the regime's own phase, which ends before the plateau",

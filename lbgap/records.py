@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -151,6 +152,20 @@ class Store:
             return self._refuse(path, error)
         self._read[job.key] = stamp, record
         return record
+
+    def of_key(self, key: str) -> Record:
+        """The record of a key, or of the beginning of one that no other key shares.
+
+        Raises:
+            ValueError: no record, or several.
+        """
+        found = sorted(self.folder.glob(f"{key[:2]}/{key}*.json")) if re.fullmatch(r"[0-9a-f]{4,}", key) else []
+        if len(found) != 1:
+            many = f"; {len(found)} records begin so" if found else ""
+            raise ValueError(
+                f"key is '{key}'; accepted is the key of a record in {self.folder}, or its first letters, four or more{many}"
+            )
+        return Record.from_json(found[0].read_bytes(), str(found[0]), found[0].stem)
 
     def _refuse(self, path: Path, error: BadRecord) -> None:
         if not self.tolerant:

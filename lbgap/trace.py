@@ -205,21 +205,6 @@ def summary(figure: Figure, data: pd.DataFrame) -> pd.DataFrame:
 # ---------------------------------------------------------------- records
 
 
-def record(key: str, store: Store) -> Record:
-    """The record of a key, or of the beginning of one that no other key shares.
-
-    Raises:
-        ValueError: no record, or several.
-    """
-    found = sorted(store.folder.glob(f"{key[:2]}/{key}*.json")) if re.fullmatch(r"[0-9a-f]{4,}", key) else []
-    if len(found) != 1:
-        many = f"; {len(found)} records begin so" if found else ""
-        raise ValueError(
-            f"key is '{key}'; accepted is the key of a record in {store.folder}, or its first letters, four or more{many}"
-        )
-    return Record.from_json(found[0].read_bytes(), str(found[0]), found[0].stem)
-
-
 def uses() -> dict[str, list[str]]:
     """By key of a job, the tables, figures and claims that read its record: "keskar table2", in the papers' order."""
     out: dict[str, dict[str, None]] = {}
@@ -242,7 +227,7 @@ def text(what: str, name: str | None, store: Store) -> str:
         ValueError: an unknown paper, name or key.
     """
     if name is None and what not in papers.papers():
-        return _record_text(record(what, store), store)
+        return _record_text(store.of_key(what), store)
     if name is None:
         raise ValueError(f"name is not given; {what} has {', '.join(names(what))}")
     found = of(papers.get(what).name, name, store)

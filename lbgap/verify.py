@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from lbgap import cost, papers, sweep, trace, train
+from lbgap import cost, papers, sweep, train
 from lbgap.jobs import Cache, processor
 from lbgap.records import Record, Store
 from lbgap.spec import Job, Train
@@ -62,7 +62,7 @@ def verify(store: Store, sample: int = 3, full: bool = False, seed: int = 0, key
     references = [r for r in map(store.get, reference_jobs()) if r and _repeatable(r, store)]
     known = {r.key for r in references}
     if keys:
-        others, references, sample = [trace.record(key, store) for key in keys], [], len(keys)
+        others, references, sample = [store.of_key(key) for key in keys], [], len(keys)
         if bad := next((r for r in others if not _repeatable(r, store)), None):
             raise ValueError(f"key is '{bad.key}'; accepted is one of a run that did not diverge, on a device that is here")
     else:

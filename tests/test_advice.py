@@ -19,7 +19,7 @@ def behind(paper: str, table: str, place: tuple[str, str]):
     """The values of a cell by seed, and the runs behind it, as its fold shows them."""
     lines = trace.of(paper, table, STORE).lines
     lines = lines[(lines["row"] == place[0]) & (lines["column"] == place[1])].set_index("seed")
-    jobs = [trace.record(key, STORE).job for key in dict.fromkeys(key for keys in lines["records"] for key in keys)]
+    jobs = [STORE.of_key(key).job for key in dict.fromkeys(key for keys in lines["records"] for key in keys)]
     return lines["value"], jobs
 
 

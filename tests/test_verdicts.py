@@ -292,6 +292,18 @@ def test_the_central_effect_is_the_one_that_is_named_in_the_papers_own_scope_fir
     assert of_toy(recorded, settings[0]).central[0].label == "a: gap"
 
 
+def test_what_decided_stands_beside_a_central_effect_that_did_not(recorded):
+    holds, falls = gap("a", LARGE, central=True), gap("b", LARGE, "above")
+    both = of_toy(recorded, holds, falls)
+    assert (both.verdict, both.central[0].label, both.decisive[0].label) == ("contradicted", "a: gap", "b: gap")
+    assert of_toy(recorded, holds).decisive is None and of_toy(recorded, falls).decisive is None
+    apart = of_toy(recorded, holds, gap("b", LARGE, "above", scope="paper"))
+    assert apart.decisive is None, "each scope has a verdict of its own"
+    shown = badges.verdict_table([("toy", both)])
+    assert shown.index("a: gap") < shown.index("decided by ") < shown.index("b: gap")
+    assert "decided by" not in badges.verdict_table([("toy", of_toy(recorded, holds))])
+
+
 def test_what_was_run_as_in_the_paper_shows_beside_a_profile_that_judges_more(store):
     """T2 is whole in profile cpu; of profile paper the first setting alone is recorded, and says the opposite."""
     for batch, value in ((SMALL, 40.0), (LARGE, 40.1), (HUGE, 90.0)):

@@ -122,9 +122,10 @@ def _ratio(measure, with_it: Quantity, without: Quantity) -> float:
     """How many times as much the runs behind one quantity take as those behind another, each from its own beginning."""
 
     def whole(run: Train) -> float:
-        begun = run.start.run if run.start else None
-        before = begun and whole(begun) * min(1.0, run.start.epoch * begun.updates_per_epoch / begun.updates)
-        return measure(run) + (before or 0.0)
+        if run.start is None:
+            return measure(run)
+        begun = run.start.run
+        return measure(run) + whole(begun) * min(1.0, run.start.epoch * begun.updates_per_epoch / begun.updates)
 
     one, other = (
         sum(map(whole, {job for seed in q.jobs for job in seed if isinstance(job, Train)})) for q in (with_it, without)

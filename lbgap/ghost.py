@@ -3,13 +3,13 @@
 >>> model = convert(model, ghost_batch_size=128)  # any model with batch norm
 """
 
-from numbers import Integral
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._C._functorch import is_batchedtensor
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from lbgap.values import is_whole
 
 AVERAGINGS = ("sequential", "mean")
 CONVERTED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -187,7 +187,7 @@ def convert(model: nn.Module, ghost_batch_size: int, averaging: str = "sequentia
 
 
 def _check(ghost_batch_size: int, averaging: str) -> None:
-    if isinstance(ghost_batch_size, bool) or not isinstance(ghost_batch_size, Integral) or ghost_batch_size < 1:
+    if not is_whole(ghost_batch_size) or ghost_batch_size < 1:
         raise ValueError(f"ghost_batch_size is {ghost_batch_size!r}; accepted is a whole number of 1 or more")
     if averaging not in AVERAGINGS:
         raise ValueError(f"averaging is {averaging!r}; accepted are {', '.join(AVERAGINGS)}")

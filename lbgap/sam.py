@@ -4,7 +4,6 @@ Training runs of this library, which say the same in a :class:`lbgap.spec.SamSpe
 """
 
 from collections.abc import Callable
-from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from lbgap.ascent import refuse_half_precision
 from lbgap.optimizers import decays_of
 from lbgap.spec import SamSpec
 from lbgap.tasks import as_many
+from lbgap.values import is_whole
 
 LossOf = Callable[[Tensor, Tensor], Tensor]  # inputs, targets -> mean loss
 
@@ -70,7 +70,7 @@ class SAM:
         ascents: int = 1,
         decay_ascends: bool = False,
     ):
-        if m is not None and (isinstance(m, bool) or not isinstance(m, Integral) or m < 1):
+        if m is not None and not (is_whole(m) and m >= 1):
             raise ValueError(f"m is {m!r}; accepted is a whole number from 1, or None for the whole batch")
         for name, given, wanted in (("optimizer", optimizer, torch.optim.Optimizer), ("model", model, nn.Module)):
             if not isinstance(given, wanted):

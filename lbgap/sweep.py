@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field, replace
-from numbers import Integral, Real
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +20,7 @@ from lbgap.pauses import Stopped
 from lbgap.records import Record, Store
 from lbgap.sources import DataMissing, locate
 from lbgap.spec import Job, Train, Weights
+from lbgap.values import is_real, is_whole
 
 
 @dataclass
@@ -166,9 +166,9 @@ def complete(
 
 def check_limits(minutes: float | None, workers: int, least: int = 1) -> None:
     """ValueError where a time limit is not a finite number above 0, or there are fewer than ``least`` workers."""
-    if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, Real) or not 0 < minutes < math.inf):
+    if minutes is not None and not (is_real(minutes) and 0 < minutes < math.inf):
         raise ValueError(f"minutes is {_shown(minutes)}; accepted is a number above 0")
-    if isinstance(workers, bool) or not isinstance(workers, Integral) or workers < least:
+    if not is_whole(workers) or workers < least:
         raise ValueError(f"workers is {_shown(workers)}; accepted is {least} or more")
 
 

@@ -7,6 +7,7 @@ key; a default, once released, is therefore never changed.
 import hashlib
 import json
 from functools import cached_property
+from numbers import Integral, Real
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -16,6 +17,16 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]  # torch's CPU generator takes 32 bits of a seed
 Count = Annotated[int, Field(ge=1, strict=True)]
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is an integer, also one of NumPy's; a truth value is none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_real(value: Any) -> bool:
+    """Whether it is a number that lies on a line; a truth value is none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def same_code(one: Any, other: Any) -> bool:

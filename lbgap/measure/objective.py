@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lbgap.ascent import refuse_half_precision, weights_moved
 from lbgap.evaluate import CHUNK
 from lbgap.tasks import CLASSIFY, Task, as_many
+from lbgap.values import is_real, is_whole
 
 # A loss is a scalar tensor, or an iterable of scalar terms whose sum it is (so that the graph of one term at a time lives).
 Loss = Callable[[nn.Module], Tensor | Iterator[Tensor]]
@@ -165,11 +165,11 @@ class Objective:
 
 def whole_number(name: str, value: int, least: int, most: float = math.inf) -> None:
     """Refuse an argument that is not an integer from ``least`` to ``most``."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= value <= most:
+    if not is_whole(value) or not least <= value <= most:
         raise ValueError(f"{name} is {value}; accepted is an integer from {least}" + (f" to {most}" if most < math.inf else ""))
 
 
 def above_zero(name: str, value: float) -> None:
     """Refuse an argument that is not a finite number above 0."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
+    if not is_real(value) or not 0 < value < math.inf:
         raise ValueError(f"{name} is {value}; accepted is a number above 0")

@@ -1,10 +1,11 @@
 """A random p-dimensional subspace of parameter space, never stored and never factored whole."""
 
 import math
-from numbers import Integral
 
 import torch
 from torch import Tensor
+
+from lbgap.values import is_whole
 
 SCALES = {"box": "N(0, 1/p) entries", "unit": "N(0, 1/n) entries: columns of norm about 1", "standard": "N(0, 1) entries"}
 
@@ -37,7 +38,7 @@ class RandomSubspace:
     SLENDER = 10  # n / p from which the Gram matrix serves
 
     def __init__(self, n: int, p: int = 100, seed: int = 0, scale: str | float = "box", device: str | torch.device = "cpu"):
-        if isinstance(p, bool) or not isinstance(p, Integral) or not 1 <= p <= n:
+        if not is_whole(p) or not 1 <= p <= n:
             raise ValueError(f"p is {p}; accepted is 1 to the number of parameters, {n}")
         check_scale("scale", scale)
         self.n, self.p, self.seed, self.device = n, p, seed, torch.device(device)

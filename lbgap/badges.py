@@ -157,7 +157,8 @@ def verdict_table(
             shown = effect(s.rule, f.estimate)
             if folds != "none":
                 shown = to_records(shown, anchor(paper, j.claim.id, s.label), f"{paper}.html" if elsewhere else "")
-            effects.append(_beneath(("decided by " if effects else "") + shown, s.label))
+            how = ("left open by " if f.verdict == "inconclusive" else "decided by ") if effects else ""
+            effects.append(_beneath(how + shown, s.label))
         lines.append(
             ({"paper": html.escape(paper)} if elsewhere else {})
             | {

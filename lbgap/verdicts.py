@@ -84,8 +84,14 @@ class Judged:
 
     @property
     def decisive(self) -> tuple[Case, Finding] | None:
-        """Where the central effect alone would have another verdict, the first case that has the one of its scope."""
-        if not self.central or self.central[1].verdict == (verdict := self.scopes[self.central[0].scope]):
+        """Where the central effect alone would have another verdict, the first case that has the one of its scope.
+
+        None where that has no verdict yet: nothing has decided.
+        """
+        if not self.central:
+            return None
+        verdict = self.scopes[self.central[0].scope]
+        if verdict in ("not run", self.central[1].verdict):
             return None
         of_scope = ((s, f) for s, f in self.counted if s.scope == self.central[0].scope)
         return next(((s, f) for s, f in of_scope if f.verdict == verdict and f.estimate), None)

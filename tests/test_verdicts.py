@@ -297,11 +297,16 @@ def test_what_decided_stands_beside_a_central_effect_that_did_not(recorded):
     both = of_toy(recorded, holds, falls)
     assert (both.verdict, both.central[0].label, both.decisive[0].label) == ("contradicted", "a: gap", "b: gap")
     assert of_toy(recorded, holds).decisive is None and of_toy(recorded, falls).decisive is None
+    put(recorded, 300, [80.0, 80.5, None, None, None])
+    begun = of_toy(recorded, holds, gap("b", 300))
+    assert (begun.verdict, begun.findings[1][1].estimate.n, begun.decisive) == ("not run", 2, None)
     apart = of_toy(recorded, holds, gap("b", LARGE, "above", scope="paper"))
     assert apart.decisive is None, "each scope has a verdict of its own"
     shown = badges.verdict_table([("toy", both)])
     assert shown.index("a: gap") < shown.index("decided by ") < shown.index("b: gap")
     assert "decided by" not in badges.verdict_table([("toy", of_toy(recorded, holds))])
+    open_ = badges.verdict_table([("toy", of_toy(recorded, holds, gap("b", HUGE)))])
+    assert "left open by " in open_ and "decided by" not in open_
 
 
 def test_what_was_run_as_in_the_paper_shows_beside_a_profile_that_judges_more(store):

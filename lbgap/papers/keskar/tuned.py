@@ -1,17 +1,14 @@
-"""The rate tuned at each batch size (Q6, Q10): the objection of Shallue et al. (2019) to every comparison at one rate for all.
+"""The rate tuned at each batch size (Q6): the objection of Shallue et al. (2019) to every comparison at one rate for all.
 
 C1 on 2,500 images of each seed's own; rates are chosen on 2,500 others that belong to neither split, by the mean of the last
 five evaluations over the other seeds, and the test accuracy reported is the mean of the last five evaluations too.
-
-On 10,000 images, where one rate for both leaves a gap, LB alone is searched, and by test accuracy itself: both favour LB, so
-that a gap which is left is no smaller where SB is searched too.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from lbgap.papers.keskar.data_size import BF16, at_size
+from lbgap.papers.keskar.data_size import BF16
 from lbgap.papers.keskar.recipes import ADAM, BATCHES
 from lbgap.papers.paper import Case, Quantity, Table, best_on_the_others, difference
 from lbgap.papers.recipe import Recipe
@@ -21,8 +18,6 @@ from lbgap.stats import Difference
 # Of LB the highest of the first three was among the best on held-out images, so that its grid grew; SB's best is the middle.
 RATES = {"SB": (2.5e-4, 1e-3, 4e-3), "LB": (2.5e-4, 1e-3, 4e-3, 1.6e-2)}
 LAST = 5  # evaluations
-# LB's on more images: the paper's, four times it, and a third beside the better of the two, so that the best lies inside.
-LARGER, LARGER_RATES = 10_000, (1e-3, 4e-3)
 RECIPE = Recipe(
     "keskar.C1",
     DataSpec(name="cifar10", n_train=2500, n_validation=2500),
@@ -54,12 +49,6 @@ def tuned(batch: str) -> Quantity:
     return best_on_the_others(of["test"], by=of["validation"])
 
 
-def on_more_images() -> tuple[Recipe, Quantity, dict[float, Quantity]]:
-    """The recipe, SB's test accuracy and LB's by its rate, where there are so many images that one rate leaves a gap."""
-    s = at_size(LARGER)
-    return s, late(s, "SB", "test"), {rate: late(at_rate(rate, s), "LB", "test") for rate in LARGER_RATES}
-
-
 def table() -> Table:
     """Held-out and test accuracy of both batches at each rate, and at the chosen one."""
     cells = []
@@ -72,23 +61,12 @@ def table() -> Table:
     columns = {f"test_{b}": tuned(b) for b in BATCHES}
     columns["test, LB - SB"] = difference(columns["test_LB"], columns["test_SB"])
     cells += RECIPE.cells("C1, the best on held-out images", columns)
-    s, small, large = on_more_images()
-    rows = {f"Adam at {rate:g}": (at_rate(rate, s), of) for rate, of in large.items()}
-    rows["LB's best on the other seeds"] = s, best_on_the_others([*large.values()])
-    for row, (of, accuracy) in rows.items():
-        columns = {"test_SB": small} if of.optimizer == s.optimizer else {}
-        columns |= {"test_LB": accuracy, "test, LB - SB": difference(accuracy, small)}
-        cells += of.cells(f"C1, {LARGER:,} images, {row}", columns)
     return Table("tuned", "C1 with the rate tuned at each batch size", "percent; points", tuple(cells))
 
 
 def rules() -> Iterator[tuple[str, Case]]:
-    """Q6 and Q10: K1's rule at tuned rates, beside the one rate for all."""
+    """Q6: K1's rule at tuned rates, beside the one rate for all."""
     lower = Difference("below")
     yield "Q6", RECIPE.case("C1, rates tuned: test accuracy, LB - SB", lower, tuned("LB"), tuned("SB"), central=True)
     one = (late(RECIPE, b, "test") for b in ("LB", "SB"))
     yield "Q6", RECIPE.case("C1, one rate: test accuracy, LB - SB", lower, *one)
-    (s, small, large), label = on_more_images(), f"C1, {LARGER:,} images"
-    one = s.case(f"{label}, one rate: test accuracy, LB - SB", lower, large[1e-3], small)
-    tuned_label, best = f"{label}, LB's rate tuned: test accuracy, LB - SB", best_on_the_others([*large.values()])
-    yield "Q10", s.case(tuned_label, lower, best, small, central=True, given=one)

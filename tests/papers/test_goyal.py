@@ -279,7 +279,13 @@ def test_own_settings_reach_every_run():
     own = study(
         "cpu", networks=["ResNet-14"], reference_batch=32, largest_batch=64, worker_batch=16, warmup_epochs=1, epochs=9, seeds=2
     )
-    runs = {c.row: [job for (job,) in c.quantity.jobs] for t in own.tables if t.name == "table1" for c in t.cells}
+    runs = {
+        c.row: [job for (job,) in c.quantity.jobs]
+        for t in own.tables
+        if t.name == "table1"
+        for c in t.cells
+        if c.column == "error"
+    }
     small, large = runs["reference batch"][0], runs["gradual warmup"][0]
     assert len(runs["gradual warmup"]) == 2
     assert (small.batch_size, large.batch_size, small.slice_size, large.slice_size) == (32, 64, 16, 16)

@@ -10,7 +10,7 @@ from lbgap import papers, schedule
 from lbgap.data import SOURCES
 from lbgap.papers.hoffer import distances, questions
 from lbgap.papers.hoffer.choices import disagreements
-from lbgap.papers.hoffer.recipes import COLUMNS, DATA, FACTS, recipes_of
+from lbgap.papers.hoffer.recipes import COLUMNS, DATA, FACTS, GUESSED, recipes_of
 from lbgap.papers.hoffer.recipes import column as column_of
 from lbgap.papers.paper import Study
 from lbgap.spec import Train
@@ -321,11 +321,14 @@ def test_the_small_batch_on_as_many_images_makes_its_regimes_phases_as_many_time
 
 
 def test_nothing_of_profile_cpu_is_the_papers_own_and_everything_of_profile_paper_but_the_readings():
+    """Readings: three claims, and networks whose layers or epochs the paper does not give."""
     for profile, own in (("cpu", "reduced"), ("paper", "paper")):
-        scopes = {c.id: {s.scope for s in c.cases} for c in study(profile).claims}
-        readings = {"H5", "H6"}
+        scopes = {c.id: {s.scope for s in c.cases if s.network not in GUESSED} for c in study(profile).claims}
+        readings = {"H5", "H6", "H8"}
         assert {claim for claim, of in scopes.items() if of == {"reading"}} == readings
         assert all(of == {own} for claim, of in scopes.items() if claim not in readings)
+    guessed = {s.network: s.scope for c in study("paper").claims for s in c.cases if s.network in GUESSED}
+    assert guessed == dict.fromkeys(("VGG", "AlexNet 4096", "AlexNet 8192"), "reading")
 
 
 def test_a_step_stands_beside_the_published_one():

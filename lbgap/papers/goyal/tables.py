@@ -1,10 +1,14 @@
 """Tables 1 and 2, the batches of Figures 1 and 3, and the hours that a run takes."""
 
+import math
+from dataclasses import replace
+
 from lbgap.papers.goyal.recipes import FACTS, OWN, Recipe
 from lbgap.papers.paper import Cell, Published, Quantity, Table, difference
 from lbgap.papers.recipe import published_cells
 
 ERROR = "validation error, percent"
+RISE = "rise of the training error after the warmup's epochs"
 
 
 def _table(name: str, ours: dict[tuple[str, str], Quantity], s: Recipe | None) -> Table:
@@ -18,7 +22,7 @@ def _table(name: str, ours: dict[tuple[str, str], Quantity], s: Recipe | None) -
 
 
 def warmups(s: Recipe) -> Table:
-    """Table 1, with training error beside it."""
+    """Table 1, with training error beside it, the paper's own comparison of no warmup, and the jump of a constant one."""
     rows = {"reference batch": (s, "SB")} | {
         f"{kind} warmup": (warmed(s, kind), "LB") for kind in ("no", "constant", "gradual")
     }
@@ -27,7 +31,34 @@ def warmups(s: Recipe) -> Table:
         for row, (of, batch) in rows.items()
         for column, split in (("error", "test"), ("training error", "train"))
     }
-    return _table("table1", ours, s)
+    table, cells = _table("table1", ours, s), []
+    for column, split in (("error", "test"), ("training error", "train")):
+        above = difference(warmed(s, "no").error("LB", split), s.error("SB", split))
+        cells.append(
+            s.cell("no warmup", f"{column} above the reference batch's", above, published=_above_the_reference(column))
+        )
+    around = {kind: around_the_jump(warmed(s, kind)) for kind in ("no", "constant", "gradual")}
+    rises = {kind: difference(*pair) for kind, pair in around.items() if pair}
+    cells += [s.cell(f"{kind} warmup", RISE, rise) for kind, rise in rises.items()]
+    if rises:
+        cells.append(s.cell("constant warmup", f"{RISE}, - without", difference(rises["constant"], rises["no"])))
+    return replace(table, cells=(*table.cells, *cells))
+
+
+def _above_the_reference(column: str) -> Published:
+    """What the paper reports of the large batch without warmup, against its reference batch."""
+    if column == "training error":
+        return Published(FACTS["training_without_warmup"])
+    rows = FACTS["tables"]["table1"]["rows"]
+    return Published(rows["no warmup"][0][0] - rows["reference batch"][0][0])
+
+
+def around_the_jump(s: Recipe) -> tuple[Quantity, Quantity] | None:
+    """LB's training error in the first epoch after the warmup's and in its last, percent; None where no epoch comes after."""
+    last = math.ceil(s.warmup_epochs)
+    if last >= s.epochs:
+        return None
+    return tuple(s.of_runs("LB", lambda r, at=at: 100 - r["curve"]["train_accuracy"][at]) for at in (last, last - 1))
 
 
 def warmed(s: Recipe, kind: str) -> Recipe:
@@ -65,6 +96,8 @@ def gammas(s: Recipe) -> Table:
 def deeper(s: Recipe | None) -> Table:
     """Table 2c: another network by the same rule."""
     ours = {(row, "error"): s.error(batch) for row, batch in (("reference", "SB"), ("large", "LB"))} if s else {}
+    if s:
+        ours["large", "error above the reference batch's"] = difference(ours["large", "error"], ours["reference", "error"])
     return _table("table2c", ours, s)
 
 

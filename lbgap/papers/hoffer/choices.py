@@ -54,6 +54,7 @@ def other_batch(s: Recipe) -> Table:
     other = s.changed(small=s.small // 4, large=s.large // 4, ghosts=s.small // 4)
     columns = {c: accuracy(column(other, c)) for c in COLUMNS if c != "+RA"}
     columns["LB - SB"] = difference(columns["LB"], columns["SB"])
+    columns["+GBN - +LR"] = difference(columns["+GBN"], columns["+LR"])
     title = "F1 with a quarter of both batch sizes, same rates"
     return Table("quarter", title, "validation accuracy, percent; points", tuple(other.cells("F1", columns)))
 

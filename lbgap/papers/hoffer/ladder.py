@@ -1,7 +1,7 @@
 """Tables 1 and 2, the ladder: each remedy added to the last."""
 
 from lbgap.papers.hoffer.recipes import COLUMNS, FACTS, Recipes, accuracy, column
-from lbgap.papers.paper import Axis, Figure, Table, published
+from lbgap.papers.paper import Axis, Figure, Table, difference, published
 from lbgap.papers.recipe import point, published_table
 
 
@@ -44,4 +44,6 @@ def fitted(recipes: Recipes) -> Table:
         for c in COLUMNS:
             of, batch = column(s, c)
             cells.append(s.cell(n, c, of.accuracy(batch, "train", "running")))
+        large, small = (of.accuracy(batch, "train", "running") for of, batch in (column(s, c) for c in ("+LR", "SB")))
+        cells.append(s.cell(n, "+LR - SB", difference(large, small)))
     return Table("fitted", "Training accuracy of the same runs, without augmentation and dropout", "percent", tuple(cells))

@@ -23,6 +23,8 @@ DATA = {
     "AlexNet 4096": "imagenet",
     "AlexNet 8192": "imagenet",
 }
+# whose layers or epochs the paper does not give
+GUESSED = ("VGG", "AlexNet 4096", "AlexNet 8192")
 MODELS = {"ResNet44": "ResNet", "WResNet16-4": "WResNet", "AlexNet 4096": "AlexNet", "AlexNet 8192": "AlexNet"}
 Column = tuple[Recipe, Batch]
 Recipes = dict[str, Recipe]
@@ -56,7 +58,9 @@ def recipes_of(settings: PaperSettings) -> Recipes:
             ),
         },
         "paper": lambda: {
-            n: _recipe(n, DataSpec(name=d, augment="hoffer"), 128, 64 if "8192" in n else 32, bf16=False).changed(own=True)
+            n: _recipe(n, DataSpec(name=d, augment="hoffer"), 128, 64 if "8192" in n else 32, bf16=False).changed(
+                own=n not in GUESSED
+            )
             for n, d in DATA.items()
         },
     }[settings.profile]()

@@ -86,7 +86,7 @@ def _gain(
     if seeds[0] != seeds[1]:
         raise ValueError(f"advice compares {', '.join(cell)} with {', '.join(over)}; accepted are cells of the same seeds")
     sides = (without.quantity, with_it.quantity) if error else (with_it.quantity, without.quantity)
-    values = [v for v in report.values(difference(*sides), store) if v is not None]
+    values = [v for v in report.values(difference(*sides), store) if v is not None and np.isfinite(v)]
     data, batches = with_it.words.split(", ")[:2]
     return Gain(
         paper,

@@ -52,8 +52,8 @@ def _of(job: Job) -> tuple[Train, tuple[int, int, int]]:
 
 
 def of_an_update(run: Train) -> int:
-    """Floating-point operations of a plain forward and backward pass over one batch."""
-    return _of(run)[1][1] * run.batch_size
+    """Floating-point operations of a plain forward and backward pass over one batch; of a text, over a segment a stream."""
+    return _of(run)[1][1] * run.batch_size * (SEGMENT if run.data.is_text else 1)
 
 
 def of_training(run: Train, until: int | None = None) -> int:
@@ -77,8 +77,8 @@ def operations(job: Job, until: int | None = None) -> int:
     if isinstance(job, Train):
         evaluations = run.epochs // run.evaluate_every + 2
         return of_training(run) + forward * (n_test * evaluations + 2 * run.data.size)
-    passes = measurements.lookup(job.kind).cost(job.arguments)
-    size = job.arguments.get("examples") or run.data.size
+    size = run.data.size
+    passes = measurements.lookup(job.kind).cost(job.arguments, size)
     return int(both * size * passes.both + forward * (size * passes.forward + n_test * passes.forward_test))
 
 

@@ -11,11 +11,11 @@ import collections
 import hashlib
 import importlib
 import math
-import os
 import pickle
 import re
 import sys
 import types
+import uuid
 import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
@@ -123,7 +123,7 @@ def load(
 
 
 def _noisy(y: Tensor, n_classes: int, share: float, seed: int) -> Tensor:
-    """Labels of which a share is drawn anew, from all classes alike: of a tenth of these the label is the old one."""
+    """Labels of which a share is drawn anew, from all classes alike: of k classes, one in k of these keeps its label."""
     random = np.random.default_rng((seed, 1))
     chosen = random.permutation(len(y))[: round(share * len(y))]
     noisy = y.clone()
@@ -243,7 +243,7 @@ def _image_folder(tree: Path, source: Source) -> Arrays:
             return tuple(arrays[k] for k in ("x", "y", "xt", "yt"))
     arrays = *_in_order(_decoded(x, source.shape), y), *_in_order(_decoded(xt, source.shape), yt)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    partial = kept.with_name(f"{kept.stem}.{os.getpid()}.part.npz")
+    partial = kept.with_name(f"{kept.stem}.{uuid.uuid4().hex}.part.npz")
     np.savez(partial, **dict(zip(("x", "y", "xt", "yt"), arrays, strict=True)))
     partial.replace(kept)
     return arrays
@@ -357,6 +357,10 @@ def torchvision():
     """
     try:
         return importlib.import_module("torchvision")
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            "torchvision is not installed; accepted is an environment with it (pip install lbgap[vision])"
+        ) from error
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             raise

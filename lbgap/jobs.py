@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import time
+import uuid
 import zipfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -128,6 +129,7 @@ class Checkpoint:
     before: float = 0.0  # seconds that earlier pieces of the job took
     processor_before: float = 0.0  # of the processor
     resumed: int = 0
+    devices: tuple[str, ...] = ()  # the names of those that earlier pieces ran on
     _begun: float = field(default_factory=time.perf_counter)
     _processor_begun: float = field(default_factory=time.process_time)
     _saved: float = field(default_factory=time.monotonic)
@@ -167,7 +169,7 @@ class Checkpoint:
             held = torch.load(self.path, map_location="cpu", weights_only=True)
             header, state = held["header"], held["state"]
             passed = sorted((w for w in self.keep if w.epoch <= state["place"]["epoch"]), key=lambda w: w.epoch)
-            times = held["seconds"], held["processor_seconds"], held["resumed"] + 1
+            times = held["seconds"], held["processor_seconds"], held["resumed"] + 1, tuple(held.get("devices", ()))
         except Exception as error:  # whatever a damaged file makes of it
             print(f"checkpoint {self.path} is damaged ({type(error).__name__}); the job begins anew", file=sys.stderr)
             return None
@@ -176,8 +178,12 @@ class Checkpoint:
         if faults:
             print(f"checkpoint {self.path} {faults[0]}; the job begins anew", file=sys.stderr)
             return None
-        self.before, self.processor_before, self.resumed = times
+        self.before, self.processor_before, self.resumed, self.devices = times
         return state
+
+    def ran_on(self) -> tuple[str, ...]:
+        """The names of the devices that the job has run on so far, this one last unless it was one of the earlier."""
+        return tuple(dict.fromkeys((*self.devices, device_name(self.device))))
 
     def due(self) -> bool:
         """Whether ``every`` seconds have passed since the last one, or the deadline has."""
@@ -192,8 +198,10 @@ class Checkpoint:
         Raises:
             OSError: it cannot be written past the deadline.
         """
-        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        # its own name on every machine that shares the folder: process numbers repeat
+        partial = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.part")
         times = {"seconds": self.seconds(), "processor_seconds": self.processor_seconds(), "resumed": self.resumed}
+        times["devices"] = list(self.ran_on())
         fault = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -256,7 +264,7 @@ def execute(
         results, checksum = measurements.lookup(job.kind).measure(solution, job.arguments), data.checksum
     if checkpoint.resumed:
         pieces["resumed"] = checkpoint.resumed
-    return Record(job, tidy(results), _provenance(device, begun, checkpoint.seconds(), checksum) | pieces)
+    return Record(job, tidy(results), _provenance(checkpoint, begun, checkpoint.seconds(), checksum) | pieces)
 
 
 def execute_together(
@@ -283,17 +291,22 @@ def execute_together(
     seconds = checkpoint.seconds() / n
     checksums = [results.pop("checksum") for results in found]
     return [
-        Record(run, tidy(results), _provenance(device, begun, seconds, checksum) | more)
+        Record(run, tidy(results), _provenance(checkpoint, begun, seconds, checksum) | more)
         for run, results, checksum in zip(group.runs, found, checksums, strict=True)
     ]
 
 
-def _provenance(device: str, begun: datetime, seconds: float, checksum: str | None) -> dict[str, Any]:
+def device_name(device: str) -> str:
+    """A GPU's name, or the processor's."""
+    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else processor()
+
+
+def _provenance(checkpoint: Checkpoint, begun: datetime, seconds: float, checksum: str | None) -> dict[str, Any]:
     return {
         "version": lbgap.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else processor(),
+        "device": ", ".join(checkpoint.ran_on()),
         "threads": torch.get_num_threads(),
         "seconds": round(seconds, 2),
         "begun": begun.isoformat(timespec="seconds"),

@@ -1,7 +1,7 @@
 """What can be measured on recorded weights: each measurement's arguments, cost, and the function that does it.
 
-A measurement's arguments are checked when the job is made, before anything trains. A paper in ``LBGAP_PAPERS`` may
-:func:`register` one of its own. Nothing here needs torch.
+A measurement's arguments are checked when the job is made, before anything trains, as far as the size of the data tells.
+A paper in ``LBGAP_PAPERS`` may :func:`register` one of its own. Nothing here needs torch.
 """
 
 import importlib
@@ -30,8 +30,9 @@ class Measurement:
 
     ``function(solution, **arguments)`` gets a :class:`lbgap.measure.recorded.Solution` and returns the results as a
     dictionary; it is itself, or "module:function". ``arguments`` validates what it is given. ``semantics`` is raised by hand
-    when the meaning changes, so that old records no longer match. ``of`` is the number of solutions it takes; ``on`` says
-    whether it is of a network trained on independent "examples", which the tokens of a text are not, on a "text", or on "any".
+    when the meaning changes, so that old records no longer match. ``passes`` go over as many of the training set as
+    ``examples`` says, over all where that is None. ``of`` is the number of solutions it takes; ``on`` says whether it is of a
+    network trained on independent "examples", which the tokens of a text are not, on a "text", or on "any".
     """
 
     function: str | Callable[..., dict]
@@ -39,6 +40,7 @@ class Measurement:
     passes: Callable[[Any], Passes]
     semantics: int = 1
     of: int = 1
+    examples: Callable[[Any], int | None] = lambda given: getattr(given, "examples", None)
     on: Literal["any", "examples", "text"] = "any"
 
     def check(self, kind: str, arguments: Mapping[str, Any], of: int, size: int, text: bool = False) -> None:
@@ -52,13 +54,18 @@ class Measurement:
             raise ValueError(f"kind is '{kind}'; accepted is a network trained on a text")
         if text and getattr(given, "examples", None):
             raise ValueError(f"examples is {given.examples}; of a network trained on a text accepted is None")
-        for name in ("examples", "m"):
-            if (getattr(given, name, None) or 0) > size:
-                raise ValueError(f"{name} is {getattr(given, name)}; this training set accepts 1 to {size}")
+        for name in ("examples", "m", "big"):
+            at_once = getattr(given, name, None) or 0
+            if at_once > size and getattr(given, "estimator", "two-batch") == "two-batch":
+                raise ValueError(f"{name} is {at_once}; this training set accepts 1 to {size}")
+        if (parts := getattr(given, "parts", None)) and parts * given.m > size:
+            raise ValueError(f"parts is {parts}; of {given.m} examples each this training set accepts 1 to {size // given.m}")
 
-    def cost(self, arguments: Mapping[str, Any]) -> Passes:
-        """What the measurement costs with these arguments."""
-        return self.passes(self.arguments(**arguments))
+    def cost(self, arguments: Mapping[str, Any], size: int) -> Passes:
+        """What the measurement costs with these arguments, of a training set of ``size`` examples or tokens."""
+        given = self.arguments(**arguments)
+        read = self.examples(given) or size
+        return Passes(*(passes * read / size for passes in self.passes(given)[:2]), self.passes(given).forward_test)
 
     def measure(self, solution: Any, arguments: Mapping[str, Any]) -> dict:
         """Measure."""
@@ -182,9 +189,18 @@ MEASUREMENTS = {
     # a product with the Hessian takes two backward passes; Lanczos' method some thirty products
     "eigenvalues": Measurement("lbgap.measure.recorded:eigenvalues_of", Eigenvalues, lambda a: Passes(both=60.0 * a.k)),
     "m_sharpness": Measurement(
-        "lbgap.measure.recorded:m_sharpness_of", MSharpness, lambda a: Passes(both=float(a.ascents), forward=1), on="examples"
+        "lbgap.measure.recorded:m_sharpness_of",
+        MSharpness,
+        lambda a: Passes(both=float(a.ascents), forward=1),
+        examples=lambda a: a.parts and a.parts * a.m,
+        on="examples",
     ),
-    "noise_scale": Measurement("lbgap.measure.recorded:noise_scale_of", NoiseScale, lambda a: Passes(both=1)),
+    "noise_scale": Measurement(
+        "lbgap.measure.recorded:noise_scale_of",
+        NoiseScale,
+        lambda a: Passes(both=1),
+        examples=lambda a: a.draws * a.big if a.draws and a.estimator == "two-batch" else a.examples,
+    ),
     "unigram": Measurement("lbgap.measure.recorded:unigram_of", Unigram, lambda a: Passes(), on="text"),
 }
 

@@ -111,10 +111,10 @@ class Numbers:
             return self._linked(render.number(line["published"], line["published_std"], table.digits), table_name)
         if not line["n"]:
             return "(not run)"
-        if rest.endswith(":interval"):
+        if rest.endswith(":interval") and line["scale"] != "ratio":
             text = render.interval(Estimate(*line[["mean", "low", "high", "n"]]))
         else:
-            text = render.number(line["mean"], line["std"], table.digits)
+            text = render.mean(line, table.digits)
         return self._linked(text, table_name, row, column)
 
     def _point(self, name: str, figure_name: str, rest: str) -> str:

@@ -105,6 +105,8 @@ def tidy(value: Any) -> Any:
         return {str(k): tidy(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [tidy(v) for v in value]
+    if hasattr(value, "item"):  # a number of NumPy's or torch's
+        return tidy(value.item())
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else str(value)
     return value

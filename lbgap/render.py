@@ -75,6 +75,13 @@ def number(mean: float, std: float, digits: int) -> str:
     return shown(mean) + ("" if pd.isna(std) else f" ± {shown(std)}")
 
 
+def mean(line: pd.Series, digits: int) -> str:
+    """A cell's mean with its deviation, of a ratio with its interval: "98.03 ± 0.07", "× 13 [11, 15]"."""
+    if line["scale"] == "ratio":
+        return "× " + interval(Estimate(*line[["mean", "low", "high", "n"]]), signed=False)
+    return number(line["mean"], line["std"], digits)
+
+
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -154,7 +161,7 @@ def _ours(part: pd.DataFrame, heading: str, of: Table, paper: str) -> str:
     line = part.loc[heading]
     diverged = f" ({line['diverged']} diverged)" if line["diverged"] else ""
     otherwise = "" if diverged else "undefined" if line["undefined"] else ""
-    text = (number(line["mean"], line["std"], of.digits) or otherwise) + diverged
+    text = (mean(line, of.digits) or otherwise) + diverged
     return to_records(text, trace.anchor(paper, of.name, line["row"], line["column"])) if paper and text else text or "not run"
 
 

@@ -11,7 +11,7 @@ from lbgap import papers, paths
 from lbgap.papers.paper import Figure, Profile, Quantity, Study, Table, seed_of
 from lbgap.records import Store
 from lbgap.spec import Job
-from lbgap.stats import MIN_SEEDS, t_interval
+from lbgap.stats import MIN_SEEDS, geometric_interval, t_interval
 
 # Committed records speak through these, the first that is complete.
 COMMITTED: tuple[Profile, ...] = ("paper", "cpu")
@@ -35,7 +35,8 @@ def values(quantity: Quantity, store: Store) -> list[float | None]:
 def table_frame(table: Table, profile: str, store: Store) -> pd.DataFrame:
     """Long form, a line a cell: published mean and deviation; our mean, 95% interval, deviation (n - 1), n, diverged; setting.
 
-    ``undefined`` counts values that recorded jobs do not give, such as a ratio 0 / 0.
+    ``undefined`` counts values that recorded jobs do not give, such as a ratio 0 / 0. Where ``scale`` is "ratio" the mean is
+    geometric, the interval that of the logarithms, and there is no deviation.
     """
     lines = []
     for cell in table.cells:
@@ -45,7 +46,8 @@ def table_frame(table: Table, profile: str, store: Store) -> pd.DataFrame:
         # a value may be there although one of its runs diverged, such as the best of several
         diverged = sum(any(store.get(job).results.get("diverged") for job in jobs) for v, jobs in held if np.isnan(v))
         finite = len(ours) > 1 and bool(np.isfinite(ours).all())
-        interval = t_interval(ours) if finite else None
+        is_ratio = finite and cell.quantity.is_ratio and bool((ours > 0).all())
+        interval = (geometric_interval if is_ratio else t_interval)(ours) if finite else None
         pooled = cell.quantity is not None and cell.quantity.pooled
         lines.append(
             {
@@ -58,10 +60,11 @@ def table_frame(table: Table, profile: str, store: Store) -> pd.DataFrame:
                 "published": cell.published.mean if cell.published else np.nan,
                 "published_std": cell.published.std if cell.published and cell.published.std is not None else np.nan,
                 "profile": profile,
-                "mean": ours.mean() if len(ours) else np.nan,
+                "scale": "ratio" if is_ratio else "",
+                "mean": interval.effect if interval else ours.mean() if len(ours) else np.nan,
                 "low": interval.low if interval else np.nan,
                 "high": interval.high if interval else np.nan,
-                "std": ours.std(ddof=1) if finite else np.nan,
+                "std": ours.std(ddof=1) if finite and not is_ratio else np.nan,
                 "n": len({job.run.seed for _, jobs in held for job in jobs}) if pooled and len(ours) else len(ours),
                 "diverged": diverged,
                 "undefined": len(held) - len(ours) - diverged,

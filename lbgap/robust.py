@@ -18,7 +18,9 @@ def adversarial(network: Network, x: Tensor, y: Tensor, size: float, weight: flo
 
     Args:
         network: inputs (n, ...) to logits (n, classes).
+        x, y: inputs and labels (n,).
         size: largest change of an input, in its own units.
+        weight: of the moved inputs' loss, 0 to 1.
     Returns:
         The loss, and the logits of the inputs as they are.
     """
@@ -40,7 +42,9 @@ def stability(
 
     Args:
         network: inputs (n, ...) to logits (n, classes).
+        x, y: inputs and labels (n,).
         size: standard deviation of the Gaussian noise, in the inputs' own units.
+        weight: of H beside J, 0 or more.
         generator: of the noise, on the device of ``x``.
     Returns:
         The loss, and the logits of the inputs as they are.

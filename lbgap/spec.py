@@ -65,6 +65,12 @@ class DataSpec(Frozen):
         """Whether an example is a token of a text, whose order counts."""
         return sources.lookup(self.name).task == "predict_next"
 
+    def updates_per_epoch(self, batch_size: int) -> int:
+        """Updates in one pass over the data; of a text, one for each segment of ``batch_size`` streams."""
+        if self.is_text:
+            return math.ceil((self.size // batch_size - 1) / sources.SEGMENT)
+        return math.ceil(self.size / batch_size)
+
 
 class OptimizerSpec(Frozen):
     """Adam (Kingma & Ba 2015), AdamW (Loshchilov & Hutter 2019) or SGD, with Nesterov's momentum where ``nesterov`` says so.
@@ -224,6 +230,12 @@ class Train(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _start_of_the_same_network(self):
+        if self.start and (other := _other_network(self, self.start.run)):
+            raise ValueError(f"start is of a run whose {other[0]} is {other[1]}; accepted is one of {other[2]}")
+        return self
+
+    @model_validator(mode="after")
     def _teacher_of_the_same_labels(self):
         if self.teacher and (of := self.teacher.run.data.name) != self.data.name:
             raise ValueError(f"teacher was trained on {of}; accepted is one trained on {self.data.name}")
@@ -283,10 +295,8 @@ class Train(Frozen):
 
     @property
     def updates_per_epoch(self) -> int:
-        """Updates in one pass over the data; of a text, one for each segment of its streams."""
-        if self.data.is_text:
-            return math.ceil((self.data.size // self.batch_size - 1) / sources.SEGMENT)
-        return math.ceil(self.data.size / self.batch_size)
+        """Updates in one pass over the data."""
+        return self.data.updates_per_epoch(self.batch_size)
 
     @property
     def epochs(self) -> int:
@@ -351,6 +361,12 @@ class Measure(Frozen):
             raise ValueError(
                 "of has a run that a teacher labelled; accepted are others, since measures read the data's own labels"
             )
+        for weights in self.of[1:]:
+            other = _other_network(self.run, weights.run)
+            if not other and weights.run.data.name != self.run.data.name:
+                other = "data", weights.run.data.name, self.run.data.name
+            if other:
+                raise ValueError(f"of has a run whose {other[0]} is {other[1]}; beside the first accepted is {other[2]}")
         measurements.lookup(self.kind).check(self.kind, self.arguments, len(self.of), self.run.data.size, self.run.data.is_text)
         return self
 
@@ -363,6 +379,15 @@ class Measure(Frozen):
     def parents(self) -> tuple[Weights, ...]:
         """The weights this measurement needs."""
         return self.of
+
+
+def _other_network(run: Train, other: Train) -> tuple[str, Any, Any] | None:
+    """What sets a run's network apart from another's, that one's and its own; None where weights can be exchanged."""
+    for field in ("model", "options"):
+        theirs, ours = getattr(other, field), getattr(run, field)
+        if theirs != ours:
+            return field, theirs, ours
+    return None
 
 
 Train.model_rebuild()

@@ -57,6 +57,11 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Estimate:
     return Estimate(mean, mean - half, mean + half, n)
 
 
+def geometric_interval(values: ArrayLike, level: float = 0.95) -> Estimate:
+    """The geometric mean of positive numbers, such as ratios, with Student's t interval of their logarithms."""
+    return _exponential(t_interval(np.log(values), level))
+
+
 def welch_interval(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Estimate | None:
     """Welch's t interval of the difference of two means, for samples that are not paired.
 
@@ -145,7 +150,7 @@ class Ratio:
         """Geometric mean of a / b; not a number where a value is not positive."""
         if np.any(a <= 0) or np.any(b <= 0):
             return Estimate(np.nan, np.nan, np.nan, len(a))
-        return _exponential(t_interval(np.log(a) - np.log(b)))
+        return geometric_interval(np.asarray(a) / np.asarray(b))
 
     def unpaired(self, a: np.ndarray, b: np.ndarray) -> Estimate | None:
         """The same by Welch's interval of the logarithms."""

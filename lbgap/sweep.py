@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
+from scipy.cluster.hierarchy import DisjointSet
 from tqdm import tqdm
 
 from lbgap import jobs as job_files
@@ -347,22 +348,17 @@ def share(jobs: Iterable[Job], part: int, of: int) -> list[Job]:
     if not 1 <= part <= of:
         raise ValueError(f"share is {part}/{of}; accepted is i/n with i from 1 to n")
     jobs = list(jobs)
-    leader: dict[Train, Train] = {}
-
-    def head(run: Train) -> Train:
-        while leader.setdefault(run, run) != run:
-            run = leader[run]
-        return run
 
     def roots(job: Job) -> list[Train]:
         own = [job] if isinstance(job, Train) else []
         return own + [root for weights in job.parents for root in roots(weights.run)]
 
+    together = DisjointSet(run for job in jobs for run in roots(job))
     for job in jobs:
-        first, *others = (head(run) for run in roots(job))
+        first, *others = roots(job)
         for other in others:
-            leader[head(other)] = head(first)
+            together.merge(first, other)
     # by their keys, an order without pattern: else one share might get all the small batches
-    groups = sorted({head(roots(job)[0]) for job in jobs}, key=lambda run: run.key)
+    groups = sorted({together[roots(job)[0]] for job in jobs}, key=lambda run: run.key)
     place = {group: i % of for i, group in enumerate(groups)}
-    return [job for job in jobs if place[head(roots(job)[0])] == part - 1]
+    return [job for job in jobs if place[together[roots(job)[0]]] == part - 1]

@@ -8,7 +8,7 @@ import hashlib
 import json
 from functools import cached_property
 from numbers import Integral, Real
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -60,6 +60,10 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
 
     def __init__(self, **values):
+        # pydantic would read them as 0 and 1
+        for name in (name for name, value in values.items() if isinstance(value, bool)):
+            if name in type(self).model_fields and not _takes_truth(type(self).model_fields[name].annotation):
+                raise ValueError(f"{name} is {values[name]}; accepted is no truth value") from None
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -84,6 +88,11 @@ class Frozen(BaseModel):
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.key == other.key
+
+
+def _takes_truth(annotation: Any) -> bool:
+    """Whether a field may be true or false: by its type, or one that it is made of."""
+    return annotation in (bool, Any) or any(map(_takes_truth, get_args(annotation)))
 
 
 def _sentence(cls: type, error: ValidationError) -> str:

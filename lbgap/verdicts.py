@@ -134,9 +134,11 @@ def judge_claim(claim: Claim, profile: str, store: Store) -> Judged:
     findings = tuple((case, judge_case(case, store)) for case in claim.cases)
     counted = [(s, f) for s, f in findings if not s.reading]
     verdict = combine([f for _, f in counted], claim.needed)
-    if verdict == "not run":
+    if all(f.verdict == "not asked" for _, f in counted):
+        verdict, reason = "not asked", "; ".join(dict.fromkeys(f.reason for _, f in counted)) or "no case is asked"
+    elif verdict == "not run":
         open_ = dict.fromkeys(s.network + (f" ({f.reason})" if f.lost else "") for s, f in counted if f.verdict == "not run")
-        reason = f"fewer than {MIN_SEEDS} seeds: {', '.join(open_)}" if open_ else "no setting is asked"
+        reason = f"fewer than {MIN_SEEDS} seeds: {', '.join(open_)}"
     else:
         reason = "; ".join(f"{s.label}: {f.reason}" for s, f in counted if f.estimate and not np.isfinite(f.estimate.effect))
     return Judged(claim, profile, verdict, findings, reason)

@@ -63,8 +63,8 @@ def verify(store: Store, sample: int = 3, full: bool = False, seed: int = 0, key
     known = {r.key for r in references}
     if keys:
         others, references, sample = [store.of_key(key) for key in keys], [], len(keys)
-        if bad := next((r for r in others if not _repeatable(r, store)), None):
-            raise ValueError(f"key is '{bad.key}'; accepted is one of a run that did not diverge, on a device that is here")
+        if why := next(filter(None, (_obstacle(r, store) for r in others)), None):
+            raise ValueError(why)
     else:
         others = [r for r in store if r.key not in known and _repeatable(r, store)]
         random.Random(seed).shuffle(others)
@@ -96,9 +96,19 @@ def _below(job: Job) -> list[Train]:
 
 def _repeatable(record: Record, store: Store) -> bool:
     """Whether there are numbers to compare, on a device that is at hand."""
-    roots = [store.get(root) for root in _roots(record.job)]
-    sound = not record.results.get("diverged") and all(r and "1" in r.results["loss_at"] for r in roots)
-    return sound and (_device(record) == "cpu" or torch.cuda.is_available())
+    return _obstacle(record, store) is None
+
+
+def _obstacle(record: Record, store: Store) -> str | None:
+    """Why there are none, in a sentence."""
+    roots = {root.key: store.get(root) for root in _roots(record.job)}
+    if absent := next((key for key, root in roots.items() if root is None), None):
+        return f"key is '{record.key}', which rests on run {absent}; accepted is one whose runs have records"
+    if record.results.get("diverged") or any("1" not in r.results["loss_at"] for r in roots.values()):
+        return f"key is '{record.key}'; accepted is one of a run that did not diverge"
+    if _device(record) == "cuda" and not torch.cuda.is_available():
+        return f"key is '{record.key}', made on {record.provenance['device']}; accepted is one made on a device that is here"
+    return None
 
 
 def _device(record: Record) -> str:

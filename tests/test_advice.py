@@ -1,9 +1,11 @@
 """What the front page advises: gains and costs against the records, read another way."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from lbgap import advice, papers, trace
+from lbgap import advice, papers, report, trace
 from lbgap.records import Store
 
 STORE = Store()
@@ -78,3 +80,13 @@ def test_advice_on_a_cell_that_is_not_there_is_refused(monkeypatch):
     with pytest.raises(ValueError, match=r"^advice asks for F1, \+XX; table1 of hoffer has no such cell$"):
         advice.advice(STORE, ["hoffer"])
     assert advice.advice(STORE, ["keskar"]) == [], "a row without gains in these papers is left out"
+
+
+def test_a_diverged_run_leaves_its_pair_out_of_a_gain(monkeypatch):
+    written, _ = GAINS[0]
+    whole = advice._gain(STORE, **written).estimate
+    holed = SimpleNamespace(**vars(report))
+    holed.values = lambda quantity, store: [np.nan, *report.values(quantity, store)[1:]]
+    monkeypatch.setattr(advice, "report", holed)
+    found = advice._gain(STORE, **written).estimate
+    assert (found.n, whole.n) == (4, 5) and np.isfinite([found.effect, found.low, found.high]).all()

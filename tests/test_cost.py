@@ -1,7 +1,7 @@
 """What a job costs: operations against those counted by hand, and that more work costs more."""
 
 import pytest
-from conftest import digits_run
+from conftest import digits_run, topics_run
 
 from lbgap import cost
 from lbgap.spec import DataSpec, Measure, OptimizerSpec, RobustSpec, Train
@@ -140,3 +140,19 @@ def test_counting_builds_nothing_in_memory():
 )
 def test_durations_in_words(seconds, words):
     assert cost.in_words(seconds) == words
+
+
+def test_a_measure_of_a_part_of_the_set_costs_that_part():
+    forward, both = f1(64, 16, 10)
+    run = digits_run()
+    assert cost.operations(measured("m_sharpness", run, m=32, parts=8)) == 8 * 32 * (forward + both)
+    assert cost.operations(measured("m_sharpness", run, m=32)) == N_TRAIN * (forward + both)
+    assert cost.operations(measured("noise_scale", run, small=32, big=64, draws=5)) == 5 * 64 * both
+    assert cost.operations(measured("sharpness", run, examples=100)) * N_TRAIN == pytest.approx(
+        cost.operations(measured("sharpness", run)) * 100, rel=1e-6
+    )
+
+
+def test_an_update_of_a_text_reads_a_segment_of_each_stream():
+    run = topics_run()
+    assert cost.of_an_update(run) * run.updates_per_epoch == pytest.approx(cost.of_training(run, until=1), rel=0.05)

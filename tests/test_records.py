@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import digits_run
 
 from lbgap import catalogue
@@ -48,6 +49,12 @@ def test_a_record_comes_back_as_it_was_put(store):
     assert list(store) == [put]
     key = put.job.key
     assert list(files(store.folder)) == [f"{key[:2]}/{key}.json"]
+
+
+def test_numbers_of_numpy_and_torch_are_written_as_numbers(store):
+    values = {"whole": np.int64(3), "single": np.float32(0.5), "truth": np.bool_(True), "tensor": torch.tensor(2.5)}
+    expected = {"whole": 3, "single": 0.5, "truth": True, "tensor": 2.5}
+    assert tidy(values) == expected and json.loads(json.dumps(tidy(values))) == expected
 
 
 def test_a_record_file_says_what_it_is(store):

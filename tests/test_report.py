@@ -3,11 +3,13 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
+import scipy
 from conftest import digits_run
 
-from lbgap import cost, papers, report, trace, verdicts
+from lbgap import cost, papers, render, report, trace, verdicts
 from lbgap.papers.paper import (
     Axis,
     Case,
@@ -25,10 +27,11 @@ from lbgap.papers.paper import (
     difference,
     dig,
     published,
+    ratio,
 )
 from lbgap.records import Record, Store
 from lbgap.spec import Train
-from lbgap.stats import Difference, Equivalence, Ratio
+from lbgap.stats import Difference, Equivalence, Ratio, judge
 
 EPOCHS = {"quick": 1, "cpu": 3, "paper": 4}  # another budget, so other jobs
 SEEDS = 5
@@ -182,6 +185,21 @@ def test_a_run_that_another_choice_leaves_behind_is_no_divergence_of_the_value(s
     best = best_on_the_others([accuracy(SMALL), accuracy(LARGE)])
     (line,) = report.table_frame(Table("tab", "", "", (Cell("a", "best", None, best),)), "cpu", store).to_dict("records")
     assert (line["mean"], line["n"], line["diverged"], line["undefined"]) == (92.0, 5, 0, 0)
+
+
+def test_a_ratio_has_one_value_in_a_table_and_under_a_rule(store):
+    """The geometric mean and the interval of the logarithms, by SciPy; the deviation has no place beside them."""
+    put(store, SMALL, [10.0, 20.0, 40.0, 10.0, 10.0])
+    put(store, LARGE, [20.0, 80.0, 320.0, 10.0, 40.0])
+    quantity = ratio(accuracy(LARGE), accuracy(SMALL))
+    (line,) = report.table_frame(Table("tab", "", "", (Cell("a", "ratio", None, quantity),)), "cpu", store).to_dict("records")
+    powers = np.array([1, 2, 3, 0, 2])
+    low, high = scipy.stats.t.interval(0.95, 4, powers.mean(), scipy.stats.sem(powers))
+    assert (line["mean"], line["low"], line["high"]) == pytest.approx((2**1.6, 2**low, 2**high))
+    assert math.isnan(line["std"]) and line["scale"] == "ratio"
+    rule = judge(Ratio(2), *(np.array(report.values(accuracy(b), store), float) for b in (LARGE, SMALL))).estimate
+    assert (line["mean"], line["low"], line["high"]) == pytest.approx((rule.effect, rule.low, rule.high))
+    assert render.mean(pd.Series(line), 2) == f"× {2**1.6:.3g} [{2**low:.3g}, {2**high:.3g}]"
 
 
 def test_a_ratio_to_zero_is_infinite_and_no_divergence(store):

@@ -295,3 +295,21 @@ def test_a_run_killed_five_times_ends_with_the_same_record(kind, cache, rng):
     record = execute(spec, cache)
     assert record.agrees(undisturbed)
     assert record.provenance["resumed"] == 5
+
+
+@pytest.mark.parametrize("name", ["this one", "another"])
+def test_a_record_names_every_processor_that_its_pieces_ran_on(spec, cache, name, monkeypatch):
+    here = jobs.processor()
+    put_down(spec, cache)
+    monkeypatch.setattr(jobs, "processor", lambda: here if name == "this one" else name)
+    assert execute(spec, cache).provenance["device"] == (here if name == "this one" else f"{here}, {name}")
+
+
+def test_a_run_is_saved_every_so_often_without_a_deadline(spec, cache):
+    """Where it is always due it is saved after every update, where it is due in an hour never."""
+    for every, expected in ((0.0, spec.updates), (3600.0, 0)):
+        checkpoint, saved = Checkpoint(spec, cache, every=every), []
+        checkpoint.save = lambda state, saved=saved: saved.append(state["place"]["update"])
+        train.fit(spec, pause=checkpoint)
+        assert len(saved) == len(set(saved))
+        assert expected - 1 <= len(saved) <= expected

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import pickle
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import digits_run
 
-from lbgap import spec
+from lbgap import papers, spec
 from lbgap.measurements import MEASUREMENTS
 from lbgap.spec import DataSpec, Measure, OptimizerSpec, Phase, RobustSpec, SamSpec, Train, Warmup, Weights, job_from_json
 from lbgap.values import same_code
@@ -233,6 +234,7 @@ def test_raising_the_semantics_of_training_changes_what_is_measured_on_it(monkey
 def test_jobs_survive_json_and_pickle(rng):
     """Random jobs, warm starts and measurements among them: the same value and key after the way through text."""
     previous: list[Train] = []
+    width = int(rng.integers(1, 99))  # weights go into networks of the same shape alone
     for _ in range(25):
         start = previous[rng.integers(len(previous))].at(1) if previous and rng.random() < 0.5 else None
         boundaries = np.sort(rng.choice(np.arange(1, 50), size=int(rng.integers(0, 4)), replace=False)).tolist()
@@ -240,7 +242,7 @@ def test_jobs_survive_json_and_pickle(rng):
             batch_size=int(rng.integers(1, 1438)),
             seed=int(rng.integers(1000)),
             epochs=int(rng.integers(1, 6)),
-            width=int(rng.integers(1, 99)),
+            width=width,
             start=start,
             data=DataSpec(name="digits", n_test=int(rng.integers(1, 359))),
             optimizer=OptimizerSpec(name="sgd", learning_rate=float(rng.random() + 1e-9), momentum=float(rng.random())),
@@ -386,7 +388,7 @@ REFUSED = [
     (lambda: digits_run(updates=0), "updates", "0", "1"),
     (lambda: digits_run(updates=1.5), "updates", "1.5", "integer"),
     (lambda: digits_run(seed=-1), "seed", "-1", "0"),
-    (lambda: digits_run(seed=True), "seed", "True", "integer"),
+    (lambda: digits_run(seed=True), "seed", "True", "no truth value"),
     (lambda: digits_run(precision="float16"), "precision", "'float16'", "'float32' or 'bfloat16'"),
     (lambda: digits_run(epoch=3), "epoch", "not known", "updates"),
     (lambda: digits_run(optimizer={"name": "adam", "learning_rate": -1}), "learning_rate", "-1", "greater than 0"),
@@ -475,3 +477,63 @@ def test_a_definition_that_is_run_again_is_the_same_code():
     (one, nameless), (again, other) = define(), define()
     assert same_code(one, one) and same_code(one, again) and same_code("module:one", "module:one")
     assert not same_code(nameless, other) and not same_code(one, define) and not same_code(partial(one), partial(one))
+
+
+@pytest.mark.parametrize(
+    "changed, sentence",
+    [
+        ({"options": {"width": 24}}, "options is {'width': 24}; {} {'width': 16}"),
+        ({"model": "keskar.C1", "options": {}}, "model is keskar.C1; {} keskar.F1"),
+    ],
+)
+def test_weights_go_into_no_other_network(changed, sentence):
+    """Those of another shape would fail after their run has trained, those of another meaning not at all."""
+    run = digits_run()
+    other = digits_run().model_copy(update=changed)
+    sentence = sentence.replace("{'width': 16}", str(run.options)).replace("keskar.F1", run.model)
+    with pytest.raises(
+        ValueError, match=f"^of has a run whose {re.escape(sentence.replace('{}', 'beside the first accepted is'))}$"
+    ):
+        Measure(kind="path", of=(run.at(), other.at()))
+    with pytest.raises(
+        ValueError, match=f"^start is of a run whose {re.escape(sentence.replace('{}', 'accepted is one of'))}$"
+    ):
+        run.model_copy(update={"start": other.at()})
+
+
+def test_a_path_between_networks_of_other_data_is_refused():
+    mnist, fashion = (digits_run(data=DataSpec(name=name), model="keskar.F1") for name in ("cifar10", "cifar100"))
+    with pytest.raises(ValueError, match="^of has a run whose data is cifar100; beside the first accepted is cifar10$"):
+        Measure(kind="path", of=(mnist.at(), fashion.at()))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: OptimizerSpec(name="sgd", learning_rate=True),
+        lambda: DataSpec(name="digits", n_train=True),
+        lambda: papers.settings("hoffer", profile="quick", seeds=True),
+        lambda: papers.settings("hoffer", profile="quick", learning_rate=True),
+        lambda: Measure(kind="sharpness", arguments={"epsilon": True}, of=(digits_run().at(),)),
+    ],
+)
+def test_a_truth_value_is_no_number(make):
+    with pytest.raises(ValueError, match=" is True; accepted is no truth value$"):
+        make()
+
+
+def test_what_may_be_true_or_false_still_may():
+    assert OptimizerSpec(name="sgd", learning_rate=0.1, momentum=0.9, nesterov=True).nesterov
+    assert digits_run(layers=True).layers
+
+
+@pytest.mark.parametrize(
+    "kind, arguments, sentence",
+    [
+        ("m_sharpness", {"m": 32, "parts": 45}, "parts is 45; of 32 examples each this training set accepts 1 to 44"),
+        ("noise_scale", {"small": 128, "big": 2048}, "big is 2048; this training set accepts 1 to 1438"),
+    ],
+)
+def test_a_measurement_of_more_than_there_is_is_refused_before_anything_trains(kind, arguments, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        Measure(kind=kind, arguments=arguments, of=(digits_run().at(),))

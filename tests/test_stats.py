@@ -39,6 +39,13 @@ def test_the_interval_of_a_mean_is_that_of_scipys_t_test(rng, n, level):
     assert (estimate.effect, estimate.n) == (pytest.approx(values.mean()), n)
 
 
+@pytest.mark.parametrize("side", ["above", "below"])
+def test_equal_sides_are_neither_above_nor_below(side):
+    equal = np.full(5, 100.0)
+    assert judge(Difference(side), equal, equal).verdict == "inconclusive"
+    assert judge(Difference(side, 0.5), equal, equal).verdict == "contradicted"
+
+
 @pytest.mark.parametrize("rule", [Difference("below"), Equivalence()])
 def test_a_difference_is_paired(rng, rule):
     """What the seeds share drops out: the interval of SciPy's paired test, not of the unpaired one."""

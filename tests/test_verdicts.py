@@ -282,7 +282,7 @@ def test_what_is_not_asked_cannot_save_a_claim(recorded):
     found = of_toy(recorded, excused, gap("b", LARGE, "above"))
     assert (found.verdict, found.on("a")[0], found.findings[0][1].reason) == ("contradicted", "not asked", "too small to tell")
     alone = of_toy(recorded, excused)
-    assert (alone.verdict, alone.reason, alone.scopes) == ("not run", "no setting is asked", {})
+    assert (alone.verdict, alone.reason, alone.scopes) == ("not asked", "too small to tell", {})
 
 
 def test_the_central_effect_is_the_one_that_is_named_in_the_papers_own_scope_first(recorded):

@@ -1,9 +1,11 @@
 """Repeating recorded jobs: what was recorded honestly agrees, what was not differs, here and elsewhere."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
+import torch
 from conftest import digits_run
 
 from lbgap import cost, papers, verify
@@ -279,3 +281,23 @@ def test_one_record_is_repeated_by_its_key(store, recorded):
     assert (check.key, check.verdict, check.note) == (recorded[3].key, "agrees", "identical")
     with pytest.raises(ValueError, match="^key is 'abc'; accepted is the key of a record in "):
         checked(store, keys=["abc"])
+
+
+@pytest.mark.parametrize("what", ["diverged", "no run", "another device"])
+def test_a_key_that_cannot_be_repeated_says_why(store, cache, what):
+    run = digits_run()
+    record = execute(run, cache, "cpu")
+    if what == "no run":
+        record = replace(record, job=Measure(kind="sharpness", of=(run.at(),)))
+        sentence = f"which rests on run {run.key}; accepted is one whose runs have records"
+    elif what == "diverged":
+        record = replace(record, results=record.results | {"diverged": True})
+        sentence = "accepted is one of a run that did not diverge"
+    else:
+        record = replace(record, provenance=record.provenance | {"device": "NVIDIA Imaginary"})
+        sentence = "made on NVIDIA Imaginary; accepted is one made on a device that is here"
+        if torch.cuda.is_available():
+            pytest.skip("a GPU is here")
+    store.put(record)
+    with pytest.raises(ValueError, match=f"^key is '{record.key}'.*{re.escape(sentence)}$"):
+        checked(store, keys=[record.key])

@@ -25,11 +25,16 @@ def directions(
     contribute most to the rise (by z_i times the mean of the gradients at both ends), and the rest; and move to random
     corners of the box, which are as far away.
 
+    Args:
+        model, loss, epsilon, seed, batch_norm, iterations: as in :func:`~lbgap.measure.sharpness`; the corners too are drawn
+            with ``seed``.
+        fraction: of the coordinates, those that count as steep.
+        draws: random corners.
     Returns:
         Rises of the loss: ``largest`` (at z), ``steep`` (the chosen coordinates of z alone), ``rest`` (all others), ``random``
-        (mean over ``draws`` random corners).
+        (mean over ``draws`` random corners); and ``loss`` at the solution. All in nats.
     Raises:
-        ValueError: ``fraction`` not between 0 and 1, or ``draws`` below 1.
+        ValueError: ``fraction`` not between 0 and 1, ``draws`` below 1, or what :func:`~lbgap.measure.sharpness` refuses.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction is {fraction}; accepted is a number between 0 and 1")

@@ -31,11 +31,13 @@ def path(
     """Evaluate between two state dicts: alpha = 0 is ``first``, alpha = 1 is ``second``.
 
     Keskar et al. 2017, 2.2.1 (linear: alpha x_2 + (1 - alpha) x_1) and appendix D (curvilinear: sin(alpha pi/2) x_2 +
-    cos(alpha pi/2) x_1). Only trainable weights are interpolated. Interpolated batch-norm buffers would belong to no
+    cos(alpha pi/2) x_1). All parameters are interpolated, buffers are not: interpolated batch-norm buffers would belong to no
     network on the path, so statistics are those of each batch ("batch") or re-estimated at each point on the split "train".
 
     Args:
         model: a network of the solutions' architecture; its weights and buffers are restored.
+        first, second: state dicts of the solutions.
+        low, high, points: so many values of alpha, evenly from one to the other, both included.
         splits: name -> (x, y); "train" among them for re-estimated statistics.
         pause: where to go on from, and to save to, point by point.
     Returns:

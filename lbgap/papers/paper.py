@@ -51,12 +51,14 @@ class Quantity:
 
     Where one of the runs diverged there is no number, unless ``read`` says itself what one is then (``reads_diverged``).
     ``pooled``: one number of all seeds together, such as an end of an interval over them; ``jobs`` then has one entry.
+    ``is_ratio``: its mean over seeds is the geometric one, and its interval that of the logarithms.
     """
 
     jobs: Jobs
     read: Callable[..., float]
     reads_diverged: bool = False
     pooled: bool = False
+    is_ratio: bool = False
 
     def value(self, *results: dict) -> float:
         """The number of one seed, from the results of its records; NaN where a run diverged."""
@@ -85,7 +87,7 @@ def difference(a: Quantity, b: Quantity) -> Quantity:
 
 def ratio(a: Quantity, b: Quantity) -> Quantity:
     """a / b for each seed, of numbers that are not negative: infinite where b alone is 0, undefined where both are."""
-    return combined(lambda a, b: a / b if b != 0 else math.inf if a > 0 else math.nan, a, b)
+    return replace(combined(lambda a, b: a / b if b != 0 else math.inf if a > 0 else math.nan, a, b), is_ratio=True)
 
 
 def constant(like: Quantity, value: float = 0.0) -> Quantity:
@@ -97,7 +99,7 @@ def best_on_the_others(choices: Sequence[Quantity], by: Sequence[Quantity] | Non
     """Each seed's number under that choice whose mean over the other seeds is highest.
 
     To choose by the very number that is then reported would flatter whatever offers more choices. A choice under which
-    one of the other seeds diverged is not made.
+    one of the other seeds diverged is not made; where that leaves none, the seed has no number.
 
     Args:
         by: for each choice the quantity whose mean over the other seeds decides, where it is another one than is reported.
@@ -105,7 +107,8 @@ def best_on_the_others(choices: Sequence[Quantity], by: Sequence[Quantity] | Non
 
     def chosen(*numbers: float) -> float:
         own, *others = np.reshape(numbers, (-1, len(choices)))
-        return own[np.nan_to_num(np.mean(others, axis=0), nan=-np.inf).argmax()] if others else math.nan
+        means = np.mean(others, axis=0) if others else np.full(len(choices), math.nan)
+        return own[np.nanargmax(means)] if np.isfinite(means).any() else math.nan
 
     # seed 0 beside all the others, seed 1 beside all the others, ...: the same seeds, each time one further
     turns = range(len(choices[0].jobs))

@@ -108,7 +108,8 @@ class Recipe(Experiment):
 
     def _train(self, batch: Batch, seed: int, start: Weights | None) -> Train:
         batch_size = {"SB": self.small, "LB": self.large}.get(batch, batch)
-        passes, counted = (math.ceil(self.data.size / b) for b in (batch_size, self.small if self.adapted else batch_size))
+        sizes = batch_size, self.small if self.adapted else batch_size
+        passes, counted = (self.data.updates_per_epoch(size) for size in sizes)
         optimizer = self.optimizer
         if self.factor != 1:
             optimizer = optimizer.model_copy(update={"learning_rate": optimizer.learning_rate * self.factor})
@@ -246,7 +247,7 @@ class Recipe(Experiment):
         precision = ", bfloat16" if self.fixed.get("precision") == "bfloat16" else ""
         budget = f"{self.epochs} epochs"
         if self.adapted:
-            budget = f"{self.epochs * math.ceil(self.data.size / self.small):,} updates whatever the batch"
+            budget = f"{self.epochs * self.data.updates_per_epoch(self.small):,} updates whatever the batch"
         data = some + DATA_NAMES.get(self.data.name, self.data.name)
         return f"{data}, batch {self.small} / {self.large}, {budget}, {rate}{precision}"
 

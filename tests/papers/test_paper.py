@@ -117,6 +117,11 @@ def test_the_best_choice_is_made_on_the_other_seeds():
     assert chosen_among([100, 200, 300, 400], values) == expected
 
 
+def test_where_every_choice_diverged_on_another_seed_there_is_no_number():
+    values = {(seed, b): None if (seed, b) in ((0, 100), (1, 200)) else 90.0 for seed in range(5) for b in (100, 200)}
+    assert np.isnan(chosen_among([100, 200], values)).all()
+
+
 def test_a_choice_under_which_another_seed_diverged_is_not_made():
     """The first is best by far, and one run under it diverged: to the other seeds it is out, to its own it is not."""
     values = {(seed, b): None if (seed, b) == (0, 100) else {100: 99.0, 200: 50.0}[b] for seed in range(5) for b in (100, 200)}

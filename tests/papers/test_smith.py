@@ -15,6 +15,7 @@ from lbgap.papers.smith.curves import Curve, Sweeps
 from lbgap.papers.smith.setups import FACTS, Grid, Setup, powers, setups_of
 from lbgap.records import Store
 from lbgap.spec import Measure, Train
+from lbgap.stats import Difference
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
@@ -69,10 +70,27 @@ def test_published_effects_are_those_of_the_table():
     found = {c.label: c.published for claim in study("paper", networks=["WRN-16-4"]).claims for c in claim.cases}
     assert found["WRN-16-4: batch 2048 - batch 256"] == pytest.approx(94.9 - 93.6)
     assert found["WRN-16-4: batch 2048 - batch 32768"] == pytest.approx(94.9 - 89.9)
-    line = scipy.stats.linregress(range(8, 16), [2, 2, 3, 3, 4, 2, 5, 5])
+    assert found["WRN-16-4: test accuracy, batch 32768 - batch 2048"] == pytest.approx(89.9 - 94.9)
+    line = scipy.stats.linregress([8, 9, 10, 11, 12, 14, 15], [2, 2, 3, 3, 4, 5, 5])  # 8,192 breaks the trend
     assert found["WRN-16-4: slope of the best rate, less that of proportion"] == pytest.approx(line.slope - 1)
     assert found["WRN-16-4: slope of the best rate for the training loss"] == pytest.approx(math.log(1 / 16, 128))
     assert found["WRN-16-4: slope of the best rate for the test set"] == pytest.approx(math.log(1 / 2, 128))
+
+
+def test_a_corner_is_looked_for_where_both_regimes_are_there():
+    """Best rates that are chance alone favour the corner: S3 presupposes proportion below and a flat rate above."""
+    rng, found = np.random.default_rng(0), []
+    x = np.log2(powers(4, 2048))
+    for _ in range(60):
+        rates = rng.normal(0, 1, (5, len(x)))
+        apart = peaks.fit(x, rates, peaks.saturation).residual - peaks.fit(x, rates, peaks.corner).residual
+        found.append(Difference("above").verdict(Difference("above").estimate(apart, np.zeros(5))))
+    assert found.count("replicated") > 10 * found.count("contradicted")
+    for claim in study("cpu").claims:
+        for case in claim.cases if claim.id == "S3" else ():
+            name = case.label.partition(":")[0]
+            assert case.given.label == f"{name}: slope of the best rate over large batches, against 0"
+            assert case.given.given.label == f"{name}: slope of the best rate over small batches, against 1"
 
 
 # ---------------------------------------------------------------- runs

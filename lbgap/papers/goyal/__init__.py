@@ -33,7 +33,15 @@ def study(settings: PaperSettings) -> Study:
             reference=(s.changed(epochs=1, warmup_epochs=1.0).train("LB", 0),),
         )
     deeper = next((other for other in others if other.data == s.data), None)
-    shown = [tables.warmups(s), tables.rates(s), tables.gammas(s), tables.deeper(deeper), tables.sweep(s), tables.hours()]
+    shown = [
+        tables.warmups(s),
+        tables.warmup_costs(s),
+        tables.rates(s),
+        tables.gammas(s),
+        tables.deeper(deeper),
+        tables.sweep(s),
+        tables.hours(),
+    ]
     shown += [pitfalls.table(s), *(tables.sweep(other, "cifar") for other in others if other.data != s.data)]
     for of in [of for of in recipes.values() if of.data.n_validation][:1]:  # where images are held out to choose a rate on
         shown += [tuned.table(of), tuned.grid(of)]

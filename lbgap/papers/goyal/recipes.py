@@ -51,7 +51,7 @@ class Recipe(recipe.Recipe):
         """The run of one seed."""
         b, rate = self.batch_size(batch), self.rate(batch)
         low = self.optimizer.learning_rate / self.optimizer.loss_scale  # a scaled loss takes the place of the rate
-        per_epoch = -(-self.data.size // b)
+        per_epoch = self.data.updates_per_epoch(b)
         updates, ramp = self.epochs * per_epoch, max(1, round(self.warmup_epochs * per_epoch))
         warm = self.warmup if b > self.small and rate > low else "none"
         first, phases = schedule.constant_warmup(rate, low, ramp) if warm == "constant" else (rate, ())

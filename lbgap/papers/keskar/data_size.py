@@ -62,7 +62,7 @@ def table() -> Table:
 
 def distance_ratio(s: Recipe) -> Quantity:
     """SB / LB, distance of the solution from the start."""
-    return combined(lambda small, large: small / large, s.distance("SB"), s.distance("LB"))
+    return ratio(s.distance("SB"), s.distance("LB"))
 
 
 def figure() -> Figure:

@@ -7,7 +7,7 @@ import numpy as np
 from lbgap.papers.paper import Case, Quantity, Table, combined, constant, difference, ratio
 from lbgap.papers.recipe import Recipe
 from lbgap.papers.sam import compute, grid
-from lbgap.papers.sam.recipes import M, Recipes, with_sam
+from lbgap.papers.sam.recipes import FACTS, M, Recipes, with_sam
 from lbgap.papers.sam.search import tuned_sam
 from lbgap.stats import Difference, Ratio, rank_correlation
 
@@ -133,6 +133,12 @@ def _ranked(one: list[Quantity], other: list[Quantity]) -> Quantity:
     return combined(lambda *values: rank_correlation(*np.reshape(values, (2, -1))), *one, *other)
 
 
+def published_ratio(name: str) -> float:
+    """SGD / SAM of a number of the spectrum, in the paper's own network (section 4.2)."""
+    of = {row: values[list(SPECTRUM).index(name)] for row, values in FACTS["spectrum"]["rows"].items()}
+    return of["SGD"] / of["SAM"]
+
+
 def spectrum_rules(recipes: Recipes) -> Iterator[tuple[str, Case]]:
     """A4 on the tuned large batch: its largest eigenvalue, and how far it stands out."""
     for n, s in recipes.items():
@@ -140,7 +146,8 @@ def spectrum_rules(recipes: Recipes) -> Iterator[tuple[str, Case]]:
         plain, sam = (spectrum(of[row].recipe, "LB") for row in ("LB", "LB, SAM"))
         for name, words in SPECTRUM.items():
             label = f"{n}, batch {s.large}: {words}, plain / SAM"
-            yield "A4", of["LB"].recipe.case(label, Ratio(1), plain[name], sam[name], unit="times")
+            fields = {"published": published_ratio(name), "unit": "times"}
+            yield "A4", of["LB"].recipe.case(label, Ratio(1), plain[name], sam[name], **fields)
 
 
 def sharpness_rules(recipes: Recipes) -> Iterator[tuple[str, Case]]:
@@ -151,7 +158,8 @@ def sharpness_rules(recipes: Recipes) -> Iterator[tuple[str, Case]]:
         for batch, size in (("SB", s.small), ("LB", s.large)):
             sides = (found[row]["largest eigenvalue"] for row in (batch, f"{batch}, SAM"))
             label = f"{n}, batch {size}: largest eigenvalue, plain / SAM"
-            yield "A4", of[batch].recipe.case(label, Ratio(1), *sides, central=batch == "SB", unit="times")
+            fields = {"central": batch == "SB", "published": published_ratio("largest eigenvalue"), "unit": "times"}
+            yield "A4", of[batch].recipe.case(label, Ratio(1), *sides, **fields)
         columns = [[found[row][name] for row in found] for name in ("eps1e-3", f"m-sharpness, m = {s.large}")]
         alike = _ranked(*columns)
         label = f"{n}: rank correlation of Keskar's sharpness with m-sharpness, {len(found)} solutions"

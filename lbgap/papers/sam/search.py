@@ -87,7 +87,7 @@ def rates_with_sam(s: Recipe, batch: str) -> dict[float, Quantity]:
     """Held-out accuracy with SAM at the chosen radius, from one rate below the best ones without and with it to one above."""
     of, grid = choice(s, batch), search(s).rates
     low, high = sorted(grid.index(rate) for rate in (of.plain, of.with_sam))
-    near = grid[low - 1 : high + 2]
+    near = grid[max(0, low - 1) : high + 2]
     return {rate: held_out(with_sam(at_rate(s.changed(**SEEDS), rate), of.rho), batch) for rate in near}
 
 

@@ -44,7 +44,7 @@ def study(settings: PaperSettings) -> Study:
         shown.append(perplexities)
     if settings.profile == "quick":
         of = setups[0]
-        run = of.train(of.small[-1], -1.0, of.momentum, max(LEAST_UPDATES, of.per_epoch(of.small[-1])), 0)
+        run = of.train(of.small[-1], -1.0, of.momentum, max(LEAST_UPDATES, of.data.updates_per_epoch(of.small[-1])), 0)
         only = ("S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9")
         return Study("smith", "quick", tuple(shown), tuple(drawn), claims_on(networks, only), reference=(run,))
     questions = questions_on(networks) if judged else ()

@@ -79,7 +79,7 @@ class Curve:
         return self.at_best(self.setup.metric(split), by)
 
     def interval(self, by: str, end: int) -> Quantity:
-        """An end of the 95% interval of the best rate: bootstrap over seeds of the peak of their mean curve; of all seeds."""
+        """An end of the best rate's 95% interval: bootstrap over seeds of the peak of their mean curve (of few, too narrow)."""
         read = self.setup.badness(by)
 
         def found(*results: dict) -> float:
@@ -102,7 +102,7 @@ class Sweeps:
     def epochs(self) -> dict[str, Sweep]:
         """By optimizer, every batch for as many epochs; not those that would make too few updates."""
         s = self.setup
-        updates = {b: s.epochs * s.per_epoch(b) for b in s.batches}
+        updates = {b: s.epochs * s.data.updates_per_epoch(b) for b in s.batches}
         return {
             optimizer: {b: Curve(s, b, momentum, n, s.grid(optimizer, b)) for b, n in updates.items() if n >= LEAST_UPDATES}
             for optimizer, momentum in s.momenta.items()
@@ -118,7 +118,7 @@ class Sweeps:
     def budgets(self) -> Sweep:
         """One batch for more and more epochs, with momentum."""
         s, b = self.setup, self.setup.budget_batch
-        return {e: Curve(s, b, s.momentum, e * s.per_epoch(b), s.grid("budgets", e)) for e in s.budgets}
+        return {e: Curve(s, b, s.momentum, e * s.data.updates_per_epoch(b), s.grid("budgets", e)) for e in s.budgets}
 
 
 Networks = dict[str, Sweeps]
@@ -146,7 +146,7 @@ def bend(sweep: Sweep, by: str, law: Callable = peaks.corner) -> Quantity:
 
 
 def bend_interval(sweep: Sweep, by: str, end: int) -> Quantity:
-    """An end of the 95% interval of the bend: bootstrap over seeds, which are drawn for all batches at once."""
+    """An end of the 95% interval of the bend: bootstrap over seeds (of few, too narrow), drawn for all batches at once."""
     curves = list(sweep.values())
     read = curves[0].setup.badness(by)
     places = np.log2(list(sweep))

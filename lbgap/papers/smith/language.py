@@ -26,7 +26,7 @@ def small(data: DataSpec) -> Setup:
 def zaremba(data: DataSpec, seed: int) -> Train:
     """One run of it on their schedule, in bfloat16."""
     of = small(data)
-    per_epoch = of.per_epoch(STREAMS)
+    per_epoch = of.data.updates_per_epoch(STREAMS)
     return Train(
         data=data,
         model=of.model,

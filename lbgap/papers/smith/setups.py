@@ -13,7 +13,7 @@ from pydantic import Field
 from lbgap import schedule
 from lbgap.papers.paper import Networks, Settings, dig
 from lbgap.papers.recipe import DATA_NAMES, Experiment, named
-from lbgap.sources import SEGMENT, lookup, metric_of
+from lbgap.sources import lookup, metric_of
 from lbgap.spec import DataSpec, OptimizerSpec, Train
 
 FACTS = yaml.safe_load(Path(__file__).parent.with_suffix(".yaml").read_text())
@@ -100,16 +100,10 @@ class Setup(Experiment):
         """The rates of a sweep at a batch, or a budget."""
         return self.rates or self.grids[sweep].at(place)
 
-    def per_epoch(self, batch: int) -> int:
-        """Updates in an epoch."""
-        if self.data.is_text:
-            return math.ceil((self.data.size // batch - 1) / SEGMENT)
-        return math.ceil(self.data.size / batch)
-
     def train(self, batch: int, exponent: float, momentum: float, updates: int, seed: int) -> Train:
         """The run of one seed at the effective rate 2 ** ``exponent``, on the paper's schedule."""
         rate = float(f"{2.0**exponent * (1 - momentum):.12g}")
-        epochs = math.ceil(updates / self.per_epoch(batch))
+        epochs = math.ceil(updates / self.data.updates_per_epoch(batch))
         ghosts = {"ghost_batch_size": self.ghosts} if self.ghosts and batch > self.ghosts else {}
         return Train(
             data=self.data,
@@ -412,7 +406,7 @@ def _own(s: Setup, settings: PaperSettings) -> Setup:
         changes |= {"middle": sizes[len(sizes) // 2]}
     of = replace(s, **{k: v for k, v in changes.items() if v is not None}, own=s.own and not settings.own)
     for b in (*of.small, *of.large) if settings.own else ():
-        if (updates := of.epochs * of.per_epoch(b)) < LEAST_UPDATES:
+        if (updates := of.epochs * of.data.updates_per_epoch(b)) < LEAST_UPDATES:
             what = f"batch_sizes is {b}" if settings.batch_sizes else f"epochs is {of.epochs}"
             made = f"batch {b} makes {updates} in {of.epochs} epochs"
             raise ValueError(f"{what}; accepted is what makes {LEAST_UPDATES} updates or more, and {made}")

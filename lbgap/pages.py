@@ -72,7 +72,7 @@ def _from(gains: tuple[advice.Gain, ...]) -> str:
     links = []
     for paper in dict.fromkeys(g.paper for g in gains):
         facts, table = papers.get(paper).facts["citation"], tables[paper]
-        name = f"{facts['authors'][0].split()[-1]} et al., {facts['year']}"
+        name = facts.get("short") or f"{facts['authors'][0].split()[-1]} et al., {facts['year']}"
         links.append(f"<a href='{paper}.html#{trace.anchor(paper, table)}'>{html.escape(name)}</a>")
     return "<br>".join(links)
 

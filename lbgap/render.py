@@ -124,7 +124,8 @@ def table(of: Table, frame: pd.DataFrame, paper: str = "", place: int | None = N
                 number(part.at[c, "published"], part.at[c, "published_std"], of.digits) if c in part.index else ""
                 for c in columns
             ]
-            lines.append(("published", row, "published, full size" if any_reduced else "published", shown))
+            if any(shown):
+                lines.append(("published", row, "published, full size" if any_reduced else "published", shown))
         reduced = ", reduced" if has_published and "reduced" in whole and whole["reduced"].any() else ""
         for reading in readings:
             ours = whole[whole["reading"] == reading]

@@ -37,6 +37,12 @@ class DataSpec(Frozen):
             value = getattr(self, field)
             if value is not None and value > most:
                 raise ValueError(f"{field} is {value}; {self.name} accepts 1 to {most}")
+            if value == 1 and self.is_text:
+                raise ValueError(
+                    f"{field} is 1; {self.name} accepts 2 to {most}, since a word is predicted from the one before"
+                )
+        if self.n_validation == 1 and self.is_text:
+            raise ValueError(f"n_validation is 1; {self.name} accepts 2 or more, since a word is predicted from the one before")
         if self.subset and (self.n_train is None or self.is_text):
             why = "of a text" if self.is_text else "without n_train"
             raise ValueError(f"subset is {self.subset}; {why} nothing is drawn, and accepted is 0")

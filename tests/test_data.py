@@ -574,3 +574,12 @@ def test_the_subset_decides_which_labels_are_drawn_anew():
     one, again, other = (data.load("digits", 1438, label_noise=0.4, subset=seed).train.y for seed in (0, 0, 1))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
+
+
+def test_without_torchvision_a_sentence_says_what_to_install(monkeypatch):
+    def absent(name):
+        raise ModuleNotFoundError(f"No module named '{name}'")
+
+    monkeypatch.setattr(data.importlib, "import_module", absent)
+    with pytest.raises(ValueError, match=r"^torchvision is not installed; accepted is an environment with it \(pip install "):
+        data.torchvision()

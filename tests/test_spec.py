@@ -537,3 +537,9 @@ def test_what_may_be_true_or_false_still_may():
 def test_a_measurement_of_more_than_there_is_is_refused_before_anything_trains(kind, arguments, sentence):
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         Measure(kind=kind, arguments=arguments, of=(digits_run().at(),))
+
+
+@pytest.mark.parametrize("field", ["n_train", "n_test", "n_validation"])
+def test_one_word_of_a_text_predicts_nothing(field):
+    with pytest.raises(ValueError, match=f"^{field} is 1; topics accepts 2 .*, since a word is predicted from the one before$"):
+        DataSpec(name="topics", **{"n_train": 2000, field: 1})

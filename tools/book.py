@@ -285,7 +285,9 @@ def refresh(chosen: list[str]) -> None:
     for path in named(chosen):
         notebook = tidy(nbformat.read(path, as_version=4))
         resources = {"metadata": {"path": str(BOOK)}}
-        NotebookClient(notebook, kernel_name="python3", record_timing=False, resources=resources).execute()
+        NotebookClient(
+            notebook, kernel_name="python3", record_timing=False, coalesce_streams=True, resources=resources
+        ).execute()
         text = nbformat.writes(tidy(notebook)) + "\n"
         if str(ROOT) in text or str(Path.home()) + os.sep in text:
             sys.exit(f"{path.name}: its outputs name a folder of this machine; nothing was written")

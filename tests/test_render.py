@@ -20,6 +20,7 @@ def frame(published: float, runs: dict[str, int]) -> pd.DataFrame:
             "reading": "",
             "published": published,
             "published_std": float("nan"),
+            "scale": "",
             "mean": 1.5 if n else float("nan"),
             "std": float("nan"),
             "n": n,
@@ -50,6 +51,18 @@ def read(text: str) -> list[list[str]]:
 )
 def test_rows_that_are_not_run(published, runs, shown):
     assert read(render.table(Table("t", "A table", "percent", ()), frame(published, runs))) == shown
+
+
+def test_a_row_without_published_numbers_has_no_line_for_them():
+    of = frame(2.5, {"a": 5, "b": 5})
+    of.loc[of["row"] == "b", "published"] = float("nan")
+    shown = read(render.table(Table("t", "A table", "percent", ()), of))
+    assert shown == [["a", "published", "2.50"], ["ours, n = 5", "1.50"], ["b", "ours, n = 5", "1.50"]]
+
+
+def test_a_ratio_stands_with_its_interval():
+    of = frame(float("nan"), {"a": 5}).assign(scale="ratio", low=1.2, high=2.0)
+    assert read(render.table(Table("t", "A table", "", ()), of)) == [["a", "5", "× 1.5 [1.2, 2]"]]
 
 
 def test_a_deviation_is_set_apart_and_a_reading_names_its_rows():

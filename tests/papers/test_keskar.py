@@ -3,11 +3,12 @@
 import math
 import re
 
+import numpy as np
 import pytest
 
 from lbgap import papers, verdicts
 from lbgap.data import SOURCES
-from lbgap.papers.keskar import data_size, equal_updates
+from lbgap.papers.keskar import data_size, equal_updates, own_rate
 from lbgap.papers.keskar.recipes import FACTS, ROBUST, VARIANTS, along_recipes, recipes_of
 from lbgap.papers.paper import Study
 from lbgap.records import Store
@@ -588,3 +589,24 @@ def test_the_unit_of_a_claim_is_that_of_its_central_effect():
     rows = {row["id"]: row for row in verdicts.verdict_rows("keskar", Store())}
     assert {rows[k]["unit"] for k in ("K1", "K13")} == {"points"}
     assert (rows["K4"]["unit"], rows["K6"]["unit"], rows["K7"]["unit"]) == ("ratio", "percent", "rank correlation")
+
+
+def test_the_large_batchs_own_rate_is_chosen_by_accuracy_and_its_sharpness_is_of_that_rate():
+    """Made-up records of random accuracies, under which not every seed takes the same rate."""
+    rng = np.random.default_rng(0)
+    rows = own_rate._solutions()
+    (of, best), by_rate = rows["LB, the best for the other seeds"], [row for row in rows if "Adam" in row]
+    accuracy = rng.normal(70, 2, (5, len(by_rate)))
+    records = {}
+    for i, row in enumerate(by_rate):
+        s, _ = rows[row]
+        assert s.changed(optimizer=of.optimizer) == of, "nothing but the rate differs"
+        for seed in range(5):
+            run = s.train("LB", seed)
+            records[run] = {"diverged": False, "curve": {"test_accuracy": [0.0] + [accuracy[seed, i]] * 5}}
+            records[s.sharpness(run)] = {"value": 10.0 * i + seed}
+    expected = [np.delete(accuracy, seed, axis=0).mean(axis=0).argmax() for seed in range(5)]
+    assert len(set(expected)) > 1
+    for name, shown in (("test", accuracy[range(5), expected]), ("eps1e-3", 10.0 * np.array(expected) + range(5))):
+        found = [best[name].value(*(records[job] for job in jobs)) for jobs in best[name].jobs]
+        assert found == pytest.approx(list(shown))

@@ -11,7 +11,7 @@ from lbgap.stats import Difference, Equivalence, Ratio, Rule, Trend
 
 NOTES = {
     "K1": "small batch and large batch had the same rate and as many epochs, so that the large one made fewer updates; F1's "
-    "seeds share one order of the data, and Q8 has the same without; Q6 has tuned rates; the reduced C1 and C3 "
+    "seeds share one order of the data, and Q8 has the same without; Q6 and Q10 have tuned rates; the reduced C1 and C3 "
     "have 60 epochs on 2,500 images",
     "K2": "the epoch is the one that is best on the other seeds' test curves; whether the small "
     "batch's curve comes down as far on 2,500 images, five seeds do not tell; at full size C1's half point is missed narrowly",

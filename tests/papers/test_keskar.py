@@ -594,7 +594,7 @@ def test_the_unit_of_a_claim_is_that_of_its_central_effect():
 def test_the_large_batchs_own_rate_is_chosen_by_accuracy_and_its_sharpness_is_of_that_rate():
     """Made-up records of random accuracies, under which not every seed takes the same rate."""
     rng = np.random.default_rng(0)
-    rows = own_rate._solutions()
+    rows = own_rate.solutions(data_size.at_size(own_rate.IMAGES))
     (of, best), by_rate = rows["LB, the best for the other seeds"], [row for row in rows if "Adam" in row]
     accuracy = rng.normal(70, 2, (5, len(by_rate)))
     records = {}

@@ -70,9 +70,10 @@ def _beyond(recipes: Recipes, along: Recipes) -> tuple[tuple[Table, ...], tuple[
         rules += [rule for m in (both_treated, equal_updates, fresh_seeds) for rule in m.rules(along["F1"])]
         rules += own_order.rules(recipes["F1"])
     if "C1" in recipes:
-        shown += [data_size.precision_table(recipes), data_size.table(), tuned.table(), own_rate.table()]
+        shown += [data_size.precision_table(recipes), data_size.table(), tuned.table()]
         drawn.append(data_size.figure())
-        rules += [*data_size.precision_rules(recipes), *data_size.rules(), *tuned.rules(), *own_rate.rules()]
-    shown.append(subspace_scale.table(recipes))
-    rules += subspace_scale.rules(recipes)
+        rules += [*data_size.precision_rules(recipes), *data_size.rules(), *tuned.rules()]
+    tuned_large = own_rate.searched(recipes, along)
+    shown += [own_rate.table(tuned_large), subspace_scale.table(recipes)]
+    rules += [*own_rate.rules(tuned_large), *subspace_scale.rules(recipes)]
     return tuple(shown), tuple(drawn), own_questions(FACTS["questions"], rules)

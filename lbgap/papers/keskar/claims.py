@@ -28,8 +28,8 @@ NOTES = {
     "accuracy falls too",
     "K8": "by Page's test since 25 November 2026; by the first rule, an interval over seeds, it had been inconclusive; on "
     "ten fresh seeds (Q7) both hold; that the earliest iterates do not help has no rule: here one epoch of SB already does",
-    "K9": "at one rate for both batches: at four times LB's, on 10,000 images, the factor is below two (Q10's table); direction "
-    "and lower end, a factor of three, are tested; on F1 the magnitude lies above the range of 3 to 10",
+    "K9": "at one rate for both batches: at four times LB's, on 10,000 images, the factor is below two (Q10's table); "
+    "direction and lower end, a factor of three, are tested; on F1 the magnitude lies above the range of 3 to 10",
     "K10": "at equal epochs, from the first on; whether the two are alike at high loss, and whether SB's stays level before it "
     "falls, is not tested",
     "K11": "by the sharpness alone: 'becomes comparable' presupposes a gap, and is not asked where plain training shows none; "

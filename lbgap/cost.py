@@ -77,8 +77,8 @@ def operations(job: Job, until: int | None = None) -> int:
     if isinstance(job, Train):
         evaluations = run.epochs // run.evaluate_every + 2
         return of_training(run) + forward * (n_test * evaluations + 2 * run.data.size)
-    size = run.data.size
-    passes = measurements.lookup(job.kind).cost(job.arguments, size)
+    passes, examples = measurements.lookup(job.kind).cost(job.arguments)
+    size = examples or run.data.size
     return int(both * size * passes.both + forward * (size * passes.forward + n_test * passes.forward_test))
 
 

@@ -55,17 +55,16 @@ class Measurement:
         if text and getattr(given, "examples", None):
             raise ValueError(f"examples is {given.examples}; of a network trained on a text accepted is None")
         for name in ("examples", "m", "big"):
-            at_once = getattr(given, name, None) or 0
-            if at_once > size and getattr(given, "estimator", "two-batch") == "two-batch":
-                raise ValueError(f"{name} is {at_once}; this training set accepts 1 to {size}")
+            unused = name == "big" and getattr(given, "estimator", None) == "per-example"
+            if (getattr(given, name, None) or 0) > size and not unused:
+                raise ValueError(f"{name} is {getattr(given, name)}; this training set accepts 1 to {size}")
         if (parts := getattr(given, "parts", None)) and parts * given.m > size:
             raise ValueError(f"parts is {parts}; of {given.m} examples each this training set accepts 1 to {size // given.m}")
 
-    def cost(self, arguments: Mapping[str, Any], size: int) -> Passes:
-        """What the measurement costs with these arguments, of a training set of ``size`` examples or tokens."""
+    def cost(self, arguments: Mapping[str, Any]) -> tuple[Passes, int | None]:
+        """What the measurement costs with these arguments: passes, and over how many training examples where not over all."""
         given = self.arguments(**arguments)
-        read = self.examples(given) or size
-        return Passes(*(passes * read / size for passes in self.passes(given)[:2]), self.passes(given).forward_test)
+        return self.passes(given), self.examples(given)
 
     def measure(self, solution: Any, arguments: Mapping[str, Any]) -> dict:
         """Measure."""

@@ -150,7 +150,7 @@ class Ratio:
         """Geometric mean of a / b; not a number where a value is not positive."""
         if np.any(a <= 0) or np.any(b <= 0):
             return Estimate(np.nan, np.nan, np.nan, len(a))
-        return geometric_interval(np.asarray(a) / np.asarray(b))
+        return geometric_interval(a / b)
 
     def unpaired(self, a: np.ndarray, b: np.ndarray) -> Estimate | None:
         """The same by Welch's interval of the logarithms."""

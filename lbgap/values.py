@@ -10,7 +10,7 @@ from functools import cached_property
 from numbers import Integral, Real
 from typing import Annotated, Any, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -60,14 +60,19 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
 
     def __init__(self, **values):
-        # pydantic would read them as 0 and 1
-        for name in (name for name, value in values.items() if isinstance(value, bool)):
-            if name in type(self).model_fields and not _takes_truth(type(self).model_fields[name].annotation):
-                raise ValueError(f"{name} is {values[name]}; accepted is no truth value") from None
         try:
             super().__init__(**values)
         except ValidationError as error:
             raise ValueError(_sentence(type(self), error)) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Pydantic would read them as 0 and 1."""
+        for name, field in cls.model_fields.items():
+            if isinstance(values.get(name), bool) and not _takes_truth(field.annotation):
+                raise ValueError(f"{name} is {values[name]}; accepted is no truth value")
+        return values
 
     def canonical(self) -> dict[str, Any]:
         """JSON-ready values, defaults left out."""

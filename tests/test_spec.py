@@ -532,6 +532,11 @@ def test_what_may_be_true_or_false_still_may():
     [
         ("m_sharpness", {"m": 32, "parts": 45}, "parts is 45; of 32 examples each this training set accepts 1 to 44"),
         ("noise_scale", {"small": 128, "big": 2048}, "big is 2048; this training set accepts 1 to 1438"),
+        (
+            "noise_scale",
+            {"estimator": "per-example", "examples": 2048},
+            "examples is 2048; this training set accepts 1 to 1438",
+        ),
     ],
 )
 def test_a_measurement_of_more_than_there_is_is_refused_before_anything_trains(kind, arguments, sentence):

@@ -595,7 +595,7 @@ def test_the_large_batchs_own_rate_is_chosen_by_accuracy_and_its_sharpness_is_of
     """Made-up records of random accuracies, under which not every seed takes the same rate."""
     rng = np.random.default_rng(0)
     rows = own_rate.solutions(data_size.at_size(own_rate.IMAGES))
-    (of, best), by_rate = rows["LB, the best for the other seeds"], [row for row in rows if "Adam" in row]
+    (of, best), by_rate = rows["LB, the best for the other seeds"], [row for row in rows if "LB, Adam" in row]
     accuracy = rng.normal(70, 2, (5, len(by_rate)))
     records = {}
     for i, row in enumerate(by_rate):

@@ -16,10 +16,10 @@ from lbgap.papers.recipe import Recipe
 from lbgap.stats import Difference, Ratio
 
 IMAGES = 10_000  # of C1
-# LB's: the paper's, and up from there until one tests worse than the one before. SB's, of F1 alone, beside the paper's.
+# LB's: the paper's, and up from there until one tests worse than the one before. SB's, of F1 alone: to both sides of it.
 RATES = (1e-3, 4e-3, 1.6e-2)
 SMALL_RATES = (2.5e-4, 1e-3, 4e-3)
-BEST = "the best for the other seeds"
+PAPERS, BEST = f"Adam at {RATES[0]:g}", "the best for the other seeds"
 
 
 def searched(recipes: Recipes, along: Recipes) -> Recipes:
@@ -29,20 +29,18 @@ def searched(recipes: Recipes, along: Recipes) -> Recipes:
 
 
 def solutions(s: Recipe) -> dict[str, tuple[Recipe, dict[str, Quantity]]]:
-    """What is shown of each row: SB, LB at each rate and at the one that is best for the other seeds; of F1's SB likewise."""
-    rows = {"SB": (s, _numbers(s, "SB"))} | _by_rate(s, "LB", RATES)
-    if s.network == "F1":
-        rows |= _by_rate(s, "SB", SMALL_RATES)
-        del rows["SB, Adam at 0.001"]  # the first row
-    return rows
+    """What is shown of each row: a batch at each of its rates, and at the one that tests best for the other seeds."""
+    return _by_rate(s, "SB", SMALL_RATES if s.network == "F1" else RATES[:1]) | _by_rate(s, "LB", RATES)
 
 
 def _by_rate(s: Recipe, batch: str, rates: Sequence[float]) -> dict[str, tuple[Recipe, dict[str, Quantity]]]:
     of = {rate: (at_rate(rate, s), _numbers(at_rate(rate, s), batch)) for rate in rates}
-    tried = [numbers for _, numbers in of.values()]
+    rows, tried = {f"{batch}, Adam at {rate:g}": row for rate, row in of.items()}, [numbers for _, numbers in of.values()]
+    if len(rates) == 1:
+        return rows
     accuracy = [numbers["test"] for numbers in tried]
     best = {name: best_on_the_others([numbers[name] for numbers in tried], by=accuracy) for name in tried[0]}
-    return {f"{batch}, Adam at {rate:g}": row for rate, row in of.items()} | {f"{batch}, {BEST}": (s, best)}
+    return rows | {f"{batch}, {BEST}": (s, best)}
 
 
 def _numbers(s: Recipe, batch: str) -> dict[str, Quantity]:
@@ -55,7 +53,7 @@ def table(of: Recipes) -> Table:
     cells = []
     for n, s in of.items():
         rows = solutions(s)
-        _, small = rows["SB"]
+        _, small = rows[f"SB, {PAPERS}"]
         for row, (at, numbers) in rows.items():
             columns = dict(numbers)
             if row.startswith("LB"):
@@ -74,7 +72,7 @@ def rules(of: Recipes) -> Iterator[tuple[str, Case]]:
     lower = Difference("below")
     for n, s in of.items():
         found = {row: numbers for row, (_, numbers) in solutions(s).items()}
-        small, plain, best = (found[row] for row in ("SB", f"LB, Adam at {RATES[0]:g}", f"LB, {BEST}"))
+        small, plain, best = (found[row] for row in (f"SB, {PAPERS}", f"LB, {PAPERS}", f"LB, {BEST}"))
         one = s.case(f"{n}, one rate: test accuracy, LB - SB", lower, plain["test"], small["test"])
         accuracy, sharpness = ("Q10", "Q11") if s.network == "C1" else ("Q12", "Q12")
         label, fields = f"{n}, LB's rate tuned", {"central": True, "given": one}

@@ -291,6 +291,12 @@ def published_cells(facts: dict, name: str) -> dict[tuple[str, str], Published]:
     }
 
 
+def published_difference(facts: dict, table: str, one: tuple[str, str], other: tuple[str, str]) -> float:
+    """The mean that a table of the paper reports at one place (row, column), minus that at another."""
+    of = published_cells(facts, table)
+    return of[one].mean - of[other].mean
+
+
 Columns = Mapping[str, Callable[[Recipe], Quantity]]
 
 

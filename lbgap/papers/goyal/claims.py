@@ -3,12 +3,14 @@
 import itertools
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
 from lbgap.papers.goyal.recipes import FACTS, OWN, Recipe
 from lbgap.papers.goyal.tables import around_the_jump, begun, times, warmed
 from lbgap.papers.paper import Case, Claim, Quantity, claims, combined, constant, difference, side_by_side
+from lbgap.papers.recipe import published_difference
 from lbgap.stats import Difference, Equivalence
 
 MARGIN = 1.0  # point of error within which a curve counts as flat, and two curves as one
@@ -40,11 +42,7 @@ def claims_on(s: Recipe, only: tuple[str, ...] = ()) -> tuple[Claim, ...]:
     return claims(FACTS["claims"], rules, only, notes=NOTES, reasons=REASONS)
 
 
-def _published(table: str, *places: tuple[str, str]) -> float:
-    """First place minus second of a published table."""
-    of = FACTS["tables"][table]
-    one, other = (of["rows"][row][of["columns"].index(column)][0] for row, column in places)
-    return one - other
+_published = partial(published_difference, FACTS)
 
 
 def _on_the_sweep(s: Recipe) -> Iterator[tuple[str, Case]]:

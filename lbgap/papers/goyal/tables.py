@@ -4,7 +4,7 @@ import math
 
 from lbgap.papers.goyal.recipes import FACTS, OWN, Recipe
 from lbgap.papers.paper import Cell, Published, Quantity, Table, difference
-from lbgap.papers.recipe import published_cells
+from lbgap.papers.recipe import published_cells, published_difference
 
 ERROR = "validation error, percent"
 RISE = "rise of the training error after the warmup's epochs"
@@ -53,8 +53,7 @@ def _above_the_reference(column: str) -> Published:
     """What the paper reports of the large batch without warmup, against its reference batch."""
     if column == "training error":
         return Published(FACTS["training_without_warmup"])
-    rows = FACTS["tables"]["table1"]["rows"]
-    return Published(rows["no warmup"][0][0] - rows["reference batch"][0][0])
+    return Published(published_difference(FACTS, "table1", ("no warmup", column), ("reference batch", column)))
 
 
 def around_the_jump(s: Recipe) -> tuple[Quantity, Quantity] | None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from lbgap.papers.paper import Case, Published, Quantity, Table, best_on_the_others, combined, dig
-from lbgap.papers.recipe import Recipe, published_cells, published_table
+from lbgap.papers.recipe import Recipe, published_cells, published_difference, published_table
 from lbgap.papers.sam import cause, compute, grid
 from lbgap.papers.sam.recipes import FACTS, M, Recipes, with_sam
 from lbgap.papers.sam.search import choice, tuned, tuned_sam
@@ -164,7 +164,7 @@ def own_rules() -> Iterator[tuple[str, Case]]:
     for level in LEVELS:
         sides = (_noisy_accuracy(row, level) for row in ("SAM", "SGD"))
         label = f"ResNet-32, {level}% noise: accuracy, SAM - SGD"
-        fields = {"central": level == "40", "published": _published("table4", level, "SAM", "SGD")}
+        fields = {"central": level == "40", "published": published_difference(FACTS, "table4", ("SAM", level), ("SGD", level))}
         yield "A5", _noisy(level).case(label, Difference("above"), *sides, **fields)
     wide = _wide(FIRST)
     yield "A6", wide.case("WRN-28-10: test error, rho 0.05 - SGD", below, _error(_sam(wide, 0.05)), _plain(wide), central=True)
@@ -174,12 +174,6 @@ def own_rules() -> Iterator[tuple[str, Case]]:
     sides = (rise(of, "LB", ascents) for ascents, of in stepping.items())
     times = {"published": _published_rise(*stepping), "unit": "times"}
     yield "A8", wide.case("WRN-28-10: rise found, 5 inner steps / 1", Ratio(1), *sides, **times)
-
-
-def _published(table: str, column: str, a: str, b: str) -> float:
-    """One row of a published table minus another."""
-    of = published_cells(FACTS, table)
-    return of[a, column].mean - of[b, column].mean
 
 
 def _published_rise(a: int, b: int) -> float:
@@ -240,7 +234,8 @@ def rules(recipes: Recipes) -> Iterator[tuple[str, Case]]:
     for n, s in recipes.items():
         plain, sam = (runs.accuracy("SB", "test", "running") for runs in noisy(s))
         label = f"{n}, batch {s.small}, {NOISE:.0%} noise: accuracy, SAM - plain"
-        reported = {"published": _published("table4", f"{100 * NOISE:g}", "SAM", "SGD")}
+        level = f"{100 * NOISE:g}"
+        reported = {"published": published_difference(FACTS, "table4", ("SAM", level), ("SGD", level))}
         yield "A5", noisy(s)[0].case(label, above, sam, plain, central=True, **reported)
         for batch, size in (("SB", s.small), ("LB", s.large)):
             default = tuned_sam(s, batch, rho=0.05)
@@ -250,7 +245,8 @@ def rules(recipes: Recipes) -> Iterator[tuple[str, Case]]:
         last, first = (_stepping(s, "SB", k).accuracy("SB", "test", "running") for k in (STEPS[-1], STEPS[0]))
         label = f"{n}, batch {s.small}: accuracy, {STEPS[-1]} ascents - 1"
         # accuracies here, errors there
-        reported = {"published": -_published("table11", "C10_error", *(str(k) for k in (STEPS[-1], STEPS[0])))}
+        places = ((str(k), "C10_error") for k in (STEPS[0], STEPS[-1]))
+        reported = {"published": published_difference(FACTS, "table11", *places)}
         yield "A8", tuned(s, "SB").case(label, Equivalence(0.5), last, first, central=True, **reported)
         sides = (rise(_stepping(s, "SB", k), "SB", k) for k in (STEPS[-1], STEPS[0]))
         label = f"{n}, batch {s.small}: rise found, {STEPS[-1]} ascents / 1"
